@@ -1,0 +1,130 @@
+"""The command line.
+
+Owns its words. A settings path holds a dot, so further verbs are bare first words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+import saq
+from saq import _speedups
+
+EPILOG = """\
+verbs:
+  saq demo [FOLDER]   a server, a worker and real jobs, from nothing; see saq demo --help
+
+environment:
+  AUTH_USER, AUTH_PASSWORD   who may use the web interface [admin, unset: everybody who reaches it]
+
+example:
+  saq examples.simple.settings -v --web
+"""
+
+
+def version() -> str:
+    """What runs here, in one line."""
+    kind = "compiled" if _speedups.COMPILED else "uncompiled"
+    python = ".".join(map(str, sys.version_info[:3]))
+    return f"saq {saq.__version__} (speedups {kind}, Python {python})"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `saq SETTINGS`."""
+    parser = argparse.ArgumentParser(
+        prog="saq",
+        description="Start a worker.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "settings",
+        type=_settings,
+        help="path of a settings dict, or of a callable that returns one: module_a.settings; "
+        "the current folder is importable",
+    )
+    parser.add_argument("--workers", type=_count, default=1, help="number of worker processes [1]")
+    parser.add_argument(
+        "--verbose", "-v", action="count", default=0, help="once: what happens; twice: everything"
+    )
+    parser.add_argument("--web", action="store_true", help="serve the web interface as well")
+    parser.add_argument(
+        "--extra-web-settings",
+        "-e",
+        action="append",
+        type=_settings,
+        help="settings whose queue the web interface shows, too; may be repeated",
+    )
+    parser.add_argument("--port", type=_port, default=8080, help="of the web interface [8080]")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="of the web interface [127.0.0.1]; another address needs AUTH_PASSWORD or --insecure",
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", help="serve the web interface without a password anywhere"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="exit with 0 if the queue has live workers, else 1"
+    )
+    parser.add_argument("--quiet", "-q", action="store_true", help="leave logging alone")
+    parser.add_argument("--version", action="version", version=version())
+    return parser
+
+
+def _settings(text: str) -> str:
+    if "." not in text.strip("."):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a verb nor a settings path, which holds a dot: module.settings"
+        )
+    return text
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 <= int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
+
+
+def _demo(arguments: Sequence[str]) -> int:
+    from saq.demo import main as demo
+
+    return demo(arguments)
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {"demo": _demo}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in VERBS:
+        return VERBS[words[0]](words[1:])
+    options = build_parser().parse_args(words)
+    from saq.runner import run
+
+    run(
+        options.settings,
+        workers=options.workers,
+        verbose=options.verbose,
+        web=options.web,
+        extra_web_settings=options.extra_web_settings,
+        port=options.port,
+        host=options.host,
+        insecure=options.insecure,
+        check=options.check,
+        quiet=options.quiet,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,654 @@
+"""A queue, as its users see it.
+
+Owns everything a user calls, in terms of a few primitive operations that a backend provides. Must not know
+Redis, and must not run a job.
+
+A handle of a job is *owner* when this process claimed the job, and *guest* otherwise. What each may do in
+which state stands in `docs/internals.md`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, Protocol
+
+from saq.errors import InvalidUrlError, UsageError
+from saq.job import UNSUCCESSFUL_TERMINAL_STATUSES, Job, Status
+from saq.types import (
+    BeforeEnqueueType,
+    CountKind,
+    DumpType,
+    ListenCallback,
+    LoadType,
+    QueueInfo,
+    WorkerInfo,
+    WorkerStats,
+)
+from saq.utils import now
+
+logger = logging.getLogger("saq")
+
+#: Names that `enqueue` takes as fields of the job; all others are arguments of the function.
+JOB_FIELDS = frozenset(Job.__dataclass_fields__)
+#: `enqueue_many` reads so many jobs ahead of what is sent.
+MANY = 250
+
+#: The jobs enqueued by the `batch` blocks around this code, innermost last.
+_batches: contextvars.ContextVar[tuple[list[Job], ...]] = contextvars.ContextVar("saq_batches", default=())
+
+
+class JobError(Exception):
+    """A job that was waited for did not complete. ``job`` is its handle."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        super().__init__(f"{job.info()} {job.status.value}\n\n{job.error or 'no error was recorded'}")
+
+
+class Settlement(NamedTuple):
+    """How an attempt ended, ready to be sent: made by a ``settle_…`` method, handed to ``step``."""
+
+    job: Job
+    status: Status
+    member: bytes
+    head: bytes
+    body: bytes
+
+
+class Step(NamedTuple):
+    """What a step brought.
+
+    Args:
+        verdicts: for each settlement the status that it led to, or None if it was stale.
+        jobs: claimed, and owned by this process from now on.
+        wait: seconds until the next scheduled job is due, or None.
+        more: whether work was left behind.
+        paused: whether the queue hands out nothing at present.
+    """
+
+    verdicts: list[Status | None]
+    jobs: list[Job]
+    wait: float | None
+    more: bool
+    paused: bool
+
+
+class Claimant(Protocol):
+    """Who claims jobs from a queue: told what happens to them from outside."""
+
+    id: str
+
+    def on_abort(self, job: Job, reason: str) -> None:
+        """A job that it runs shall end."""
+
+    def on_lost(self, job: Job) -> None:
+        """A job that it runs belongs to somebody else by now."""
+
+    def on_news(self) -> None:
+        """There may be something to claim: look."""
+
+
+class Queue(ABC):
+    """The interface of every backend. Made by ``Queue.from_url``."""
+
+    def __init__(self, name: str, dump: DumpType | None, load: LoadType | None) -> None:
+        if not isinstance(name, str):
+            raise UsageError(f"a queue's name is text, got {name!r}")
+        self.name = name
+        self.started: int = now()
+        self.complete = 0
+        self.failed = 0
+        self.retried = 0
+        self.aborted = 0
+        self._dump = dump
+        self._load = load
+        self._before_enqueues: dict[int, BeforeEnqueueType] = {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}<{self.name}>"
+
+    @staticmethod
+    def from_url(url: str, **kwargs: Any) -> Queue:
+        """A queue on the server at ``url``.
+
+        Args:
+            url: ``redis://``, ``rediss://``, ``valkey://``, ``unix://``, or ``embedded://NAME-or-PATH`` for a
+                private server that is started on demand.
+            kwargs: parameters of the backend, such as ``name``; of ``RedisQueue``.
+
+        Raises:
+            InvalidUrlError: no backend goes by that URL.
+        """
+        scheme = url.partition("://")[0] if isinstance(url, str) and "://" in url else ""
+        if scheme in ("redis", "rediss", "valkey", "valkeys", "unix", "embedded"):
+            from saq.queue.redis import RedisQueue
+
+            return RedisQueue.from_url(url, **kwargs)
+        raise InvalidUrlError(
+            f"no backend goes by the URL {url!r}: use redis://host:port, rediss:// (TLS), "
+            "unix:///path/to/socket or embedded://name"
+        )
+
+    # What a backend provides ------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def connect(self) -> None:
+        """Connects now rather than at the first use. Raises ``UnreachableError``."""
+
+    @abstractmethod
+    async def disconnect(self) -> None:
+        """Closes all connections. The queue can be used again, and connects anew then."""
+
+    @abstractmethod
+    def job_id(self, job_key: str) -> str:
+        """The full name of a job."""
+
+    @abstractmethod
+    async def info(self, jobs: bool = False, offset: int = 0, limit: int = 10) -> QueueInfo:
+        """Workers and counts, and with ``jobs`` a page of the incomplete ones: running, queued, scheduled."""
+
+    @abstractmethod
+    async def count(self, kind: CountKind) -> int:
+        """How many jobs are queued, active, scheduled, or incomplete (all three)."""
+
+    @abstractmethod
+    async def jobs(self, job_keys: Iterable[str]) -> list[Job | None]:
+        """The jobs of these keys as they are now, None for each that does not exist."""
+
+    @abstractmethod
+    def iter_jobs(
+        self, statuses: Iterable[Status] = tuple(Status), batch_size: int = 100
+    ) -> AsyncIterator[Job]:
+        """All jobs in one of these statuses: incomplete ones, and finished ones that are still kept."""
+
+    @abstractmethod
+    async def wait(self, key: str, timeout: float | None = None) -> Job | None:
+        """The job when it has ended, at once if it has; None if there is no such job.
+
+        Raises:
+            TimeoutError: it did not end in ``timeout`` seconds.
+        """
+
+    @abstractmethod
+    async def _send(self, jobs: Sequence[Job]) -> list[bool]:
+        """Takes in new jobs, all or each of them, in order. False for a key that is incomplete."""
+
+    @abstractmethod
+    async def _send_and_wait(self, jobs: Sequence[Job]) -> list[asyncio.Future[Job | None]]:
+        """Takes in new jobs, or attaches to those that are incomplete. The futures hold them as they end."""
+
+    @abstractmethod
+    def serialize(self, job: Job) -> bytes:
+        """A job as bytes that ``deserialize`` reads."""
+
+    @abstractmethod
+    def deserialize(self, payload: dict[str, Any] | bytes | str | None) -> Job | None:
+        """A job from what ``serialize`` or ``to_dict`` made. Raises ``DecodeError``."""
+
+    @abstractmethod
+    async def step(self, done: Sequence[Settlement], claims: int) -> Step:
+        """Settles attempts that ended and claims up to ``claims`` jobs, in one round trip."""
+
+    @abstractmethod
+    def settle(
+        self, job: Job, status: Status, *, result: Any = None, error: str | None = None
+    ) -> Settlement:
+        """Ends a claimed job. Raises ``SerializationError`` if the result cannot be stored."""
+
+    @abstractmethod
+    def settle_retry(self, job: Job, error: str | None, delay: float) -> Settlement:
+        """The attempt failed and shall be made again after ``delay`` seconds."""
+
+    @abstractmethod
+    def settle_return(self, job: Job, reason: str, delay: float = 0.0) -> Settlement:
+        """The attempt was interrupted; that is not the job's fault."""
+
+    @abstractmethod
+    def settle_unknown(self, job: Job, delay: float) -> Settlement:
+        """This process does not know the function. Some other worker may."""
+
+    @abstractmethod
+    async def wait_for_work(self, timeout: float) -> bool:
+        """Waits until there may be something to claim, ``timeout`` seconds at the most."""
+
+    @abstractmethod
+    def stop_waiting_for_work(self) -> None:
+        """Ends a ``wait_for_work`` early: who has no room for a job must not hold the marker."""
+
+    @abstractmethod
+    async def attach(self, claimant: Claimant, lease: float, max_lost: int) -> None:
+        """From now on, this process claims for ``claimant``."""
+
+    @abstractmethod
+    async def detach(self, claimant: Claimant) -> None:
+        """It claims no more: its registration goes, what it still holds runs out."""
+
+    @abstractmethod
+    def let_go(self, job: Job) -> None:
+        """Renews the lease of a claimed job no longer: it ran for longer than it may."""
+
+    @abstractmethod
+    async def register(
+        self, worker_id: str, info: WorkerInfo, functions: Iterable[str], ttl: float
+    ) -> None:
+        """Says for ``ttl`` seconds that a worker lives and which functions it knows; 0 takes it back."""
+
+    @abstractmethod
+    async def tick(self, entry: str, at: float, job: Job) -> str:
+        """Enqueues the job of a cron tick (epoch seconds), once however many workers say so.
+
+        Returns 'first' (a new entry: only recorded), 'enqueued', 'done' (by another) or 'running' (skipped: the
+        job of the tick before is incomplete).
+        """
+
+    @abstractmethod
+    async def server_time(self) -> float:
+        """The clock that decides, epoch seconds."""
+
+    @abstractmethod
+    async def schedule(self, lock: int = 1) -> list[str]:
+        """Moves what is due into the queue, and returns the ids. Workers do this as they claim."""
+
+    @abstractmethod
+    async def sweep(self, lock: int = 60, abort: float = 5.0) -> list[str]:
+        """Takes back jobs whose lease ran out, and returns the ids. Both parameters have no effect."""
+
+    @abstractmethod
+    async def notify(self, job: Job) -> None:
+        """Tells listeners the status of this handle."""
+
+    @abstractmethod
+    async def update(self, job: Job, **fields: Any) -> None:
+        """Changes stored fields of a job, and is its heartbeat. Never its status.
+
+        Raises:
+            StaleError: this process claimed the job and does not own it any more.
+        """
+
+    @abstractmethod
+    async def retry(self, job: Job, error: str | None) -> bool:
+        """Owner: ends the attempt and has it made again. Guest: enqueues a finished job again.
+
+        Returns whether anything changed. Raises ``RunningError`` for a guest of a running job.
+        """
+
+    @abstractmethod
+    async def finish(
+        self, job: Job, status: Status, *, result: Any = None, error: str | None = None
+    ) -> bool:
+        """Ends a job with that outcome. A guest may end one that waits.
+
+        Returns whether anything changed. Raises ``RunningError`` for a guest of a running job, and
+        ``StaleError`` for an owner that is none any more.
+        """
+
+    @abstractmethod
+    async def abort(self, job: Job, error: str, ttl: float = 5) -> bool:
+        """Ends a job that waits, at once, or asks for the end of one that runs.
+
+        Returns False if it had ended or never was. ``ttl`` has no effect: the intent lasts as long as the job.
+        """
+
+    @abstractmethod
+    async def pause(self) -> None:
+        """Hands out no more jobs, to any worker, until ``resume``. Running ones go on."""
+
+    @abstractmethod
+    async def resume(self) -> None:
+        """Hands out jobs again."""
+
+    @abstractmethod
+    async def delete(self, key: str) -> bool:
+        """Removes a job that does not run, and what is kept of it. Returns whether there was one.
+
+        Raises:
+            RunningError: it runs.
+        """
+
+    @abstractmethod
+    async def requeue(self, key: str) -> bool:
+        """Enqueues a finished job again, its attempts forgotten. Returns False if it has not finished.
+
+        Raises:
+            RunningError: it runs.
+        """
+
+    @abstractmethod
+    async def run_now(self, key: str) -> bool:
+        """Queues a scheduled job at once, or a finished one again. Returns whether anything changed."""
+
+    @abstractmethod
+    async def _listen(
+        self, job_keys: list[str], take: Callable[[str, Status], Awaitable[bool]]
+    ) -> None:
+        """Hands each change of these jobs to ``take`` until that returns true."""
+
+    # What is made of it -----------------------------------------------------------------------------------
+
+    @property
+    def swept_error_message(self) -> str | None:
+        """What a job says that was failed because its worker was lost; None for the reason itself."""
+        return None
+
+    def register_before_enqueue(self, callback: BeforeEnqueueType) -> None:
+        """Calls ``callback(job)``, async or sync, before each job of this queue object is enqueued."""
+        self._before_enqueues[id(callback)] = callback
+
+    def unregister_before_enqueue(self, callback: BeforeEnqueueType) -> None:
+        """Calls it no more."""
+        self._before_enqueues.pop(id(callback), None)
+
+    def _make_job(self, job_or_func: str | Job, kwargs: dict[str, Any]) -> Job:
+        if isinstance(job_or_func, Job):
+            job = job_or_func
+            for name in [name for name in kwargs if name in JOB_FIELDS]:
+                setattr(job, name, kwargs.pop(name))
+            if kwargs:
+                job.kwargs = {**(job.kwargs or {}), **kwargs}
+        elif JOB_FIELDS.isdisjoint(kwargs):
+            job = Job(job_or_func, kwargs or None)
+        else:
+            fields = {name: kwargs.pop(name) for name in list(kwargs) if name in JOB_FIELDS}
+            if kwargs:
+                fields["kwargs"] = {**(fields.get("kwargs") or {}), **kwargs}
+            job = Job(job_or_func, **fields)
+        if job.queue is not None and job.queue.name != self.name:
+            raise UsageError(f"{job.info()} belongs to another queue than {self.name!r}")
+        job.queue = self
+        return job
+
+    async def _prepare(self, job: Job) -> None:
+        for callback in list(self._before_enqueues.values()):
+            answer = callback(job)
+            if inspect.isawaitable(answer):
+                await answer
+
+    def _track(self, job: Job) -> None:
+        for children in _batches.get():
+            children.append(job)
+
+    async def enqueue(self, job_or_func: str | Job, **kwargs: Any) -> Job | None:
+        """Enqueues a job.
+
+        Args:
+            job_or_func: the name of a function, or a job.
+            kwargs: those that are fields of ``Job`` set the job (``key``, ``timeout``, ``scheduled`` …), the
+                others are the function's. An argument that is called like a field goes into ``kwargs={…}``.
+
+        Returns:
+            The job, or None when a job of that key is incomplete.
+
+        Raises:
+            UsageError: a field cannot be right.
+            SerializationError: an argument cannot be stored.
+            UnreachableError: the server is away.
+        """
+        job = self._make_job(job_or_func, kwargs)
+        if self._before_enqueues:
+            await self._prepare(job)
+        if not (await self._send((job,)))[0]:
+            return None
+        if _batches.get():
+            self._track(job)
+        return job
+
+    async def enqueue_many(self, jobs: Iterable[Job | str]) -> list[Job | None]:
+        """Enqueues any number of jobs in few calls; ``jobs`` may be a generator.
+
+        Returns what ``enqueue`` would return for each. An error says in a note at which job it happened: those
+        before it may have been enqueued.
+        """
+        sent: list[Job | None] = []
+        chunk: list[Job] = []
+
+        async def flush() -> None:
+            taken = await self._send(chunk)
+            for job, fresh in zip(chunk, taken, strict=True):
+                sent.append(job if fresh else None)
+                if fresh and _batches.get():
+                    self._track(job)
+            chunk.clear()
+
+        try:
+            for item in jobs:
+                job = self._make_job(item, {})
+                if self._before_enqueues:
+                    await self._prepare(job)
+                chunk.append(job)
+                if len(chunk) == MANY:
+                    await flush()
+            if chunk:
+                await flush()
+        except Exception as error:
+            error.add_note(f"{len(sent)} jobs had been enqueued, and some of the next {MANY} may be")
+            raise
+        return sent
+
+    async def apply(
+        self,
+        job_or_func: str | Job,
+        timeout: float | None = None,
+        poll_interval: float = 0.5,
+        **kwargs: Any,
+    ) -> Any:
+        """Enqueues a job and returns its result.
+
+        Args:
+            job_or_func, kwargs: as those of ``enqueue``. A key that is incomplete attaches to that job.
+            timeout: seconds to wait in all, and the job's own timeout as well; None is none.
+            poll_interval: accepted, and needed for nothing: the result is sent here when it is there.
+
+        Returns:
+            The result; None if the job keeps none (ttl below 0).
+
+        Raises:
+            JobError: the job failed or was aborted.
+            TimeoutError: it took too long. The job goes on.
+        """
+        if isinstance(job_or_func, Job):
+            kwargs.setdefault("key", job_or_func.key)
+        return (await self.map(job_or_func, [kwargs], timeout=timeout))[0]
+
+    async def map(
+        self,
+        job_or_func: str | Job,
+        iter_kwargs: Iterable[dict[str, Any]],
+        timeout: float | None = None,
+        return_exceptions: bool = False,
+        poll_interval: float = 0.5,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """Enqueues a job for each item and returns their results in that order.
+
+        Args:
+            job_or_func: as that of ``enqueue``.
+            iter_kwargs: for each job what ``enqueue`` takes.
+            timeout: seconds to wait in all, and each job's own timeout as well; None is none.
+            return_exceptions: put a ``JobError`` in the place of a result, rather than raise the first one.
+                The other jobs go on either way.
+            poll_interval: accepted, and needed for nothing.
+            kwargs: for all jobs; those of an item win.
+
+        Raises:
+            JobError: a job failed or was aborted.
+            TimeoutError: they took too long. They go on.
+            UsageError: the same key twice.
+        """
+        jobs: list[Job] = []
+        keys: set[str] = set()
+        for item in iter_kwargs:
+            fields = {"timeout": timeout, **kwargs, **item}
+            if fields.get("key", "") is None:
+                del fields["key"]
+            job = self._make_job(job_or_func if isinstance(job_or_func, str) else _twin(job_or_func), fields)
+            if job.key in keys:
+                raise UsageError(f"two jobs of one call have the key {job.key!r}: their results would be one")
+            keys.add(job.key)
+            jobs.append(job)
+        if not jobs:
+            return []
+        async with asyncio.timeout(timeout or None):
+            if self._before_enqueues:
+                for job in jobs:
+                    await self._prepare(job)
+            ends = await self._send_and_wait(jobs)
+            try:
+                if not return_exceptions:
+                    return await _first_failure(jobs, ends)
+                await asyncio.wait(ends)
+            finally:
+                for end in ends:
+                    end.cancel()
+        results: list[Any] = []
+        for job, end in zip(jobs, ends, strict=True):
+            try:
+                results.append(_result(job, end.result()))
+            except Exception as error:
+                results.append(error)
+        return results
+
+    async def listen(
+        self,
+        job_keys: Iterable[str],
+        callback: ListenCallback,
+        timeout: float | None = 10,
+        poll_interval: float = 0.5,
+    ) -> None:
+        """Calls ``callback(key, status)``, async or sync, on every change of status and every update of these
+        jobs, until it returns true.
+
+        Args:
+            timeout: seconds in all; 0 or None is no limit.
+            poll_interval: accepted, and needed for nothing.
+
+        Raises:
+            TimeoutError: the callback did not return true in time.
+        """
+
+        async def take(key: str, status: Status) -> bool:
+            answer = callback(key, status)
+            if inspect.isawaitable(answer):
+                answer = await answer
+            return bool(answer)
+
+        async with asyncio.timeout(timeout or None):
+            await self._listen(list(job_keys), take)
+
+    @asynccontextmanager
+    async def batch(self) -> AsyncIterator[None]:
+        """Aborts the jobs that were enqueued inside, by this code and the tasks it started, if the block
+        raises or is cancelled."""
+        children: list[Job] = []
+        token = _batches.set((*_batches.get(), children))
+        try:
+            yield
+        except BaseException:
+            # Also when cancelled: the block must not be left before its jobs are aborted.
+            aborts = asyncio.gather(
+                *(child.abort("cancelled") for child in children), return_exceptions=True
+            )
+            await asyncio.shield(aborts)
+            raise
+        finally:
+            _batches.reset(token)
+
+    async def job(self, job_key: str) -> Job | None:
+        """The job of that key as it is now, or None."""
+        return (await self.jobs([job_key]))[0]
+
+    async def dequeue(self, timeout: float = 0.0, poll_interval: float = 0.0) -> Job | None:
+        """Claims a job, waiting for one up to ``timeout`` seconds (0: without limit). The caller owns it, and
+        settles it with ``finish`` or ``retry``. ``poll_interval`` is accepted, and needed for nothing."""
+        try:
+            async with asyncio.timeout(timeout or None):
+                while True:
+                    step = await self._claim_one()
+                    if step.jobs:
+                        return step.jobs[0]
+                    await self.wait_for_work(min(step.wait if step.wait is not None else 5.0, 5.0))
+        except TimeoutError:
+            return None
+
+    async def _claim_one(self) -> Step:
+        """A claim that is not lost with its caller: cancelled under way, it is handed back."""
+        claim = asyncio.ensure_future(self.step((), 1))
+        try:
+            return await asyncio.shield(claim)
+        except asyncio.CancelledError:
+            step = await claim
+            if step.jobs:
+                await self.step([self.settle_return(step.jobs[0], "cancelled")], 0)
+            raise
+
+    async def worker_info(
+        self,
+        worker_id: str,
+        queue_key: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        ttl: float = 60,
+        functions: Iterable[str] = (),
+    ) -> WorkerInfo:
+        """Registers a worker of this process for ``ttl`` seconds, with the counts of this queue object."""
+        stats: WorkerStats = {
+            "complete": self.complete,
+            "failed": self.failed,
+            "retried": self.retried,
+            "aborted": self.aborted,
+            "uptime": now() - self.started,
+        }
+        info: WorkerInfo = {"stats": stats, "queue_key": queue_key, "metadata": metadata}
+        await self.register(worker_id, info, functions, ttl)
+        return info
+
+
+def _twin(job: Job) -> Job:
+    """A new job with the fields that a user sets, and a key of its own."""
+    fields = {name: getattr(job, name) for name in job.__dataclass_fields__ if name != "key"}
+    fields["kwargs"] = dict(job.kwargs) if job.kwargs else None
+    fields["meta"] = dict(job.meta)
+    return type(job)(**fields)
+
+
+def _result(job: Job, ended: Job | None) -> Any:
+    if ended is None:
+        raise JobError(_deleted(job))
+    if ended.status in UNSUCCESSFUL_TERMINAL_STATUSES:
+        raise JobError(ended)
+    return ended.result if ended.ttl >= 0 else None
+
+
+def _deleted(job: Job) -> Job:
+    job.status = Status.ABORTED
+    job.error = "the job was deleted while it was waited for"
+    return job
+
+
+async def _first_failure(jobs: list[Job], ends: list[asyncio.Future[Job | None]]) -> list[Any]:
+    """The results; a job that did not complete raises as soon as it has ended."""
+    by_end = dict(zip(ends, jobs, strict=True))
+    pending: set[asyncio.Future[Job | None]] = set(ends)
+    results: dict[int, Any] = {}
+    failed = asyncio.get_running_loop().create_future()
+
+    def look(end: asyncio.Future[Job | None]) -> None:
+        pending.discard(end)
+        if end.cancelled():
+            return
+        try:
+            results[id(end)] = _result(by_end[end], end.result())
+        except Exception as error:
+            if not failed.done():
+                failed.set_exception(error)
+        if not pending and not failed.done():
+            failed.set_result(None)
+
+    for end in ends:
+        end.add_done_callback(look)
+    await failed
+    return [results[id(end)] for end in ends]

@@ -1,0 +1,127 @@
+"""What Redis tells this process: ends of jobs, aborts, pauses, due times.
+
+Owns the one subscription of a process, and who waits for what. Must not decide what a message means for a
+running job: it hands control messages on.
+
+Every channel is exact. A message is a row of netstrings, three each: kind, key, data. Whoever waits has
+registered in Redis, in the same step as it looked; after a lost connection everything is asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from saq._speedups import split_netstrings
+from saq.errors import ServerError
+from saq.queue.redis.wire import Link, Wire
+
+logger = logging.getLogger("saq")
+
+#: An idle subscription is asked for a sign of life so often, in seconds: a peer that vanished says nothing.
+PING_EVERY = 15.0
+
+Handler = Callable[[bytes, bytes, bytes], None]
+
+
+class Inbox:
+    """One subscription, kept alive.
+
+    Args:
+        link: how to reach the server.
+        handle: takes (kind, key, data) of each message.
+        resubscribed: called after each new subscription but the first, to ask again what may have been missed.
+    """
+
+    def __init__(
+        self, link: Link, handle: Handler, resubscribed: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._handle = handle
+        self._resubscribed = resubscribed
+        self._wire = Wire(link, "saq-inbox", push=self._push)
+        self._channels: dict[str, asyncio.Event] = {}
+        self._keeper: asyncio.Task[None] | None = None
+        self._heard = asyncio.Event()
+
+    async def subscribe(self, *channels: str) -> None:
+        """Returns when the server has confirmed. Raises ``UnreachableError`` if it cannot be reached."""
+        fresh = [channel for channel in channels if channel not in self._channels]
+        for channel in fresh:
+            self._channels[channel] = asyncio.Event()
+        if self._keeper is None:
+            await self._wire.connect()  # the first time, the caller hears of a failure
+            self._keeper = asyncio.create_task(self._keep(), name="saq-inbox")
+        elif fresh:
+            self._wire.write("SUBSCRIBE", *fresh)
+        for channel in channels:
+            confirmed = self._channels[channel]
+            if not confirmed.is_set():
+                await confirmed.wait()
+
+    def unsubscribe(self, *channels: str) -> None:
+        """Listens to these no more."""
+        gone = [channel for channel in channels if self._channels.pop(channel, None)]
+        if gone:
+            self._wire.write("UNSUBSCRIBE", *gone)
+
+    def _push(self, answer: Any) -> None:
+        self._heard.set()
+        if not isinstance(answer, list):
+            return
+        if answer[0] == b"message":
+            try:
+                parts = split_netstrings(answer[2])
+            except ValueError:
+                logger.warning("A message on %r is none of ours: %r", answer[1], answer[2][:80])
+                return
+            for i in range(0, len(parts) - 2, 3):
+                self._handle(parts[i], parts[i + 1], parts[i + 2])
+        elif answer[0] == b"subscribe":
+            confirmed = self._channels.get(answer[1].decode())
+            if confirmed is not None:
+                confirmed.set()
+
+    async def _keep(self) -> None:
+        first, tries = True, 0
+        while True:
+            try:
+                await self._wire.connect()
+                if self._channels:
+                    self._wire.write("SUBSCRIBE", *self._channels)
+                if not first:
+                    await self._resubscribed()
+                first, tries = False, 0
+                await self._until_lost()
+                logger.warning("Lost the subscription to %s; subscribing again", self._wire.link.address)
+            except ServerError as error:
+                if tries == 0:
+                    logger.warning("Cannot subscribe, trying again: %s", error)
+                tries += 1
+            for confirmed in self._channels.values():
+                confirmed.clear()
+            await asyncio.sleep(min(2.0, 0.05 * 2 ** min(tries, 10)) * random.uniform(0.5, 1.0))
+
+    async def _until_lost(self) -> None:
+        while self._wire.connected:
+            self._heard.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wire.lost.wait(), PING_EVERY)
+                return
+            if self._heard.is_set():
+                continue
+            self._wire.write("PING")
+            try:
+                await asyncio.wait_for(self._heard.wait(), PING_EVERY)
+            except TimeoutError:
+                self._wire.abort()
+
+    async def close(self) -> None:
+        """Ends the subscription."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+        await self._wire.close()

@@ -1,0 +1,50 @@
+"""Every key and channel in Redis, named and explained once.
+
+Owns the names. Must not talk to Redis. The table below is what `docs/internals.md` shows.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+#: What lies behind `saq:{queue}:`, for the reader; a test holds that nothing else is ever there.
+EXPLAINED = {
+    "jobs": ("hash", "key → header and payload: every incomplete job, and nothing else"),
+    "queued": ("zset", "key by order: priority, then a sequence number"),
+    "scheduled": ("zset", "key by due time (ms)"),
+    "active": ("zset", "`<token>:<key>` by lease deadline (ms): the only list of running jobs"),
+    "runs": (
+        "hash",
+        "key → its history so far, packed: attempts started, attempts charged, leases lost, token, order "
+        "score, started, worker, abort asked for, latest error",
+    ),
+    "patch": ("hash", "key → what was updated while it is incomplete: progress, meta, …"),
+    "job:<key>": ("string, TTL", "the finished job: header and payload, outcome, error, patch"),
+    "finished": ("zset", "complete and aborted: key by time of the end; the newest 10,000"),
+    "failed": ("zset", "failed: key by time of the end; 7 days, 10,000 jobs, 100 MB at the most"),
+    "wake": ("zset", "the marker that idle workers block on"),
+    "last:<client>": ("string, 10 min", "number and answer of the last call of one client"),
+    "waiting": ("hash", "key → channels of those who wait for its end"),
+    "watching": ("hash", "key → until when, and channels of those who listen to every change"),
+    "workers": ("zset", "worker by when its registration ends (ms)"),
+    "worker:<id>": ("hash, TTL", "what a worker says of itself"),
+    "functions": ("zset", "function name by when a live worker last knew it (ms)"),
+    "cron": ("zset", "cron entry by its last tick (ms)"),
+    "stats": ("hash", "counters: enqueued, complete, failed, aborted, retried, lost"),
+    "meta": ("hash", "paused, sequence, token, stepped, calm, failed_bytes, watch_cursor"),
+}
+
+
+def quoted(name: str) -> str:
+    """A name without braces, colons, glob characters, blanks or anything beyond ASCII."""
+    return quote(name, safe="!$'()+,/=@~", encoding="utf-8", errors="surrogatepass")
+
+
+def prefix(queue: str) -> str:
+    """What every key of a queue begins with. One hash tag, so that a queue is one slot of a Cluster."""
+    return f"saq:{{{quoted(queue)}}}:"
+
+
+def record(queue: str, key: str) -> str:
+    """The name of a finished job's record."""
+    return f"{prefix(queue)}job:{key}"

@@ -1,0 +1,26 @@
+-- abort: ends a job that waits, asks for the end of one that runs.
+-- KEYS  prefix
+-- ARGV  client, number, key, why
+-- Returns {where the job was, its worker or ''}
+--@include clock replay header runs mail finish place_of
+local answer = earlier_answer()
+if answer then return answer end
+local key, why = ARGV[3], ARGV[4]
+local place, value, run = place_of(key)
+local worker = ''
+if place == 'active' then
+  worker = run.worker
+  -- The intent is stored: it outlives the worker that should hear it. The first reason stands.
+  if not run.abort then
+    run.abort = why
+    redis.call('HSET', P .. 'runs', key, pack_run(run))
+    announce({ key }, 'aborting')
+  end
+  post(P .. 'control:' .. worker, 'abort', string.format('%.0f', run.token) .. ':' .. key, run.abort)
+elseif value then
+  redis.call('ZREM', P .. 'queued', key)
+  redis.call('ZREM', P .. 'scheduled', key)
+  finish({ { key = key, value = value, status = 'aborted', suffix = run_suffix(run, why), body = why } })
+end
+send_mail()
+return remember({ place, worker })

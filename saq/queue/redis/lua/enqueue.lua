@@ -1,0 +1,20 @@
+-- enqueue: takes in a batch of new jobs.
+-- KEYS  prefix
+-- ARGV  client, number, reply channel, flags (one letter a job: 'w' waits for its end), then key, value …
+-- Returns {now ms, one verdict a job: '1' taken in, '0' that key is incomplete already}
+--@include clock replay header mail order insert waiters
+local answer = earlier_answer()
+if answer then return answer end
+local keys, values = {}, {}
+for i = 5, #ARGV, 2 do
+  keys[#keys + 1] = ARGV[i]
+  values[#values + 1] = ARGV[i + 1]
+end
+local verdicts = insert(keys, values)
+if string.find(ARGV[4], 'w', 1, true) then
+  for i, key in ipairs(keys) do
+    if string.sub(ARGV[4], i, i) == 'w' then wait_for(key, ARGV[3]) end
+  end
+end
+send_mail()
+return remember({ now, verdicts })

@@ -1,0 +1,16 @@
+-- finish: a guest ends a job that waits. The owner of a running job settles it with `step`.
+-- KEYS  prefix
+-- ARGV  client, number, key, status, suffix, body
+-- Returns {where the job was}
+--@include clock replay header runs mail finish place_of
+local answer = earlier_answer()
+if answer then return answer end
+local key = ARGV[3]
+local place, value = place_of(key)
+if value and place ~= 'active' then
+  redis.call('ZREM', P .. 'queued', key)
+  redis.call('ZREM', P .. 'scheduled', key)
+  finish({ { key = key, value = value, status = ARGV[4], suffix = ARGV[5], body = ARGV[6] } })
+end
+send_mail()
+return remember({ place })

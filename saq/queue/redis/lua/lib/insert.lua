@@ -1,0 +1,56 @@
+-- Takes in new jobs: `keys`, and `values` without their time of queueing. Returns one verdict a job:
+-- '1' taken in, '0' a job of that key is incomplete.
+-- `queued` and `scheduled` are written before `jobs`: a script that dies between leaves an entry without
+-- a job, which a claim drops, and never a job that nothing will run.
+local function insert(keys, values)
+  local there = redis.call('HMGET', P .. 'jobs', unpack(keys))
+  local verdicts, fresh, seen = {}, {}, {}
+  for i, key in ipairs(keys) do
+    if there[i] or seen[key] then
+      verdicts[i] = '0'
+    else
+      verdicts[i] = '1'
+      seen[key] = true
+      fresh[#fresh + 1] = i
+    end
+  end
+  if #fresh == 0 then return table.concat(verdicts) end
+  local ready, later, stored, names = {}, {}, {}, {}
+  local sequence = take_sequence(#fresh)
+  local stamp = string.format('%.0f', now)
+  for n, i in ipairs(fresh) do
+    local key, value = keys[i], values[i]
+    local score, due = nil, 0
+    if string.byte(value) == 10 then -- no header: all defaults
+      score = 32768 * SEQUENCE + sequence + n
+    else
+      local header = split_value(value)
+      due = math.ceil(header_number(header, 's', 0) * 1000)
+      score = place(header, sequence + n)
+    end
+    if due > now then
+      later[#later + 1] = due
+      later[#later + 1] = key
+    else
+      ready[#ready + 1] = score
+      ready[#ready + 1] = key
+    end
+    stored[#stored + 1] = key
+    stored[#stored + 1] = stamp .. value
+    names[n] = key
+  end
+  if #later > 0 then
+    local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')[2]
+    redis.call('ZADD', P .. 'scheduled', unpack(later))
+    local earliest = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')[2]
+    if earliest ~= first then post(P .. 'control', 'due', '', earliest) end
+  end
+  if #ready > 0 then
+    redis.call('ZADD', P .. 'queued', unpack(ready))
+    wake()
+  end
+  redis.call('HSET', P .. 'jobs', unpack(stored))
+  redis.call('HINCRBY', P .. 'stats', 'enqueued', #fresh)
+  announce(names, 'queued')
+  return table.concat(verdicts)
+end

@@ -1,0 +1,23 @@
+-- Messages to exact channels, collected while a script works and sent as one PUBLISH per channel.
+-- A message is a row of netstrings, three each: kind, key, data.
+local mail = {}
+local function post(channel, kind, key, data)
+  local box = mail[channel]
+  if not box then box = {}; mail[channel] = box end
+  box[#box + 1] = #kind .. ':' .. kind .. #key .. ':' .. key .. #data .. ':' .. data
+end
+local function send_mail()
+  for channel, box in pairs(mail) do redis.call('PUBLISH', channel, table.concat(box)) end
+end
+-- Channels stand one beside the other in a hash field, separated by spaces.
+local function post_all(channels, kind, key, data)
+  for channel in string.gmatch(channels, '%S+') do post(channel, kind, key, data) end
+end
+-- Tells those who listen to every change of these keys. Nobody does, as a rule: one EXISTS.
+local function announce(keys, status)
+  if #keys == 0 or redis.call('EXISTS', P .. 'watching') == 0 then return end
+  local watchers = redis.call('HMGET', P .. 'watching', unpack(keys))
+  for i, entry in ipairs(watchers) do
+    if entry then post_all(string.match(entry, ' (.*)$'), 'event', keys[i], status) end
+  end
+end

@@ -1,0 +1,30 @@
+-- A patch is what was updated since the job was enqueued: rows of netstrings, field and value. The values are
+-- opaque.
+local function read_patch(patch)
+  local fields, order, at = {}, {}, 1
+  local function netstring()
+    local colon = string.find(patch, ':', at, true)
+    local length = tonumber(string.sub(patch, at, colon - 1))
+    at = colon + 1 + length
+    return string.sub(patch, colon + 1, colon + length)
+  end
+  while at <= #patch do
+    local field = netstring()
+    if fields[field] == nil then order[#order + 1] = field end
+    fields[field] = netstring()
+  end
+  return fields, order
+end
+-- Lays `changes` (field, value, …) over `patch` (or false).
+local function merge_patch(patch, changes)
+  local fields, order = read_patch(patch or '')
+  for i = 1, #changes, 2 do
+    if fields[changes[i]] == nil then order[#order + 1] = changes[i] end
+    fields[changes[i]] = changes[i + 1]
+  end
+  local rows = {}
+  for i, field in ipairs(order) do
+    rows[i] = #field .. ':' .. field .. #fields[field] .. ':' .. fields[field]
+  end
+  return table.concat(rows)
+end

@@ -1,0 +1,21 @@
+-- Moves what is due from `scheduled` to `queued`, a bounded number at a time. Returns when the next one is
+-- due (ms), or -1. A job that had a place before (it was taken back) returns to it.
+local PROMOTED_AT_ONCE = 100
+local promoted = {}
+local function promote()
+  local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')[2]
+  if not first or tonumber(first) > now then return tonumber(first or -1) end
+  local keys = redis.call('ZRANGEBYSCORE', P .. 'scheduled', '-inf', now, 'LIMIT', 0, PROMOTED_AT_ONCE)
+  redis.call('ZREM', P .. 'scheduled', unpack(keys))
+  local values = redis.call('HMGET', P .. 'jobs', unpack(keys))
+  local sequence, ready = take_sequence(#keys), {}
+  for i, key in ipairs(keys) do
+    if values[i] then
+      ready[#ready + 1] = place(split_value(values[i]), sequence + i)
+      ready[#ready + 1] = key
+      promoted[#promoted + 1] = key
+    end
+  end
+  if #ready > 0 then redis.call('ZADD', P .. 'queued', unpack(ready)) end
+  return tonumber(redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')[2] or -1)
+end

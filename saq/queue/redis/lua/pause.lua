@@ -1,0 +1,14 @@
+-- pause: workers claim nothing more (on), or go on (off).
+-- KEYS  prefix
+-- ARGV  'on' | 'off'
+--@include clock header mail order
+if ARGV[1] == 'on' then
+  redis.call('HSET', P .. 'meta', 'paused', now)
+  redis.call('DEL', P .. 'wake')
+else
+  redis.call('HDEL', P .. 'meta', 'paused')
+  wake()
+end
+post(P .. 'control', ARGV[1] == 'on' and 'pause' or 'resume', '', '')
+send_mail()
+return 1

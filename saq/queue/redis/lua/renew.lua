@@ -1,0 +1,30 @@
+-- renew: extends the leases of a worker, all in one command.
+-- KEYS  prefix
+-- ARGV  lease ms, member …
+-- Returns {now, lost members, aborted members, why each shall be aborted}
+--@include clock runs
+local deadline = now + tonumber(ARGV[1])
+local arguments, members, keys = {}, {}, {}
+for i = 2, #ARGV do
+  members[i - 1] = ARGV[i]
+  keys[i - 1] = string.sub(ARGV[i], string.find(ARGV[i], ':', 1, true) + 1)
+  arguments[#arguments + 1] = deadline
+  arguments[#arguments + 1] = ARGV[i]
+end
+local held = redis.call('ZMSCORE', P .. 'active', unpack(members))
+redis.call('ZADD', P .. 'active', 'XX', unpack(arguments))
+redis.pcall('HSET', P .. 'meta', 'stepped', now)
+local lost, aborted, reasons = {}, {}, {}
+local runs = redis.call('HMGET', P .. 'runs', unpack(keys))
+for i, member in ipairs(members) do
+  if not held[i] then
+    lost[#lost + 1] = member
+  elseif runs[i] then
+    local run = read_run(runs[i])
+    if run.abort then
+      aborted[#aborted + 1] = member
+      reasons[#reasons + 1] = run.abort
+    end
+  end
+end
+return { now, lost, aborted, reasons }

@@ -1,0 +1,788 @@
+"""The queue on Redis.
+
+Owns the primitive operations of `Queue` on Redis: which transition is called with what, and what its answer
+means. Must not know how a connection works, what a script does inside, or how a job is run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import redis.asyncio as aioredis
+
+from saq import serializer
+from saq.errors import DecodeError, RunningError, StaleError, UsageError
+from saq.job import TERMINAL_STATUSES, Job, Status
+from saq.queue.base import Claimant, Queue, Settlement, Step
+from saq.queue.redis import keys as names
+from saq.queue.redis.records import UPDATABLE, Records, decode_key, encode_key, encode_text
+from saq.queue.redis.session import Session
+from saq.queue.redis.wire import Link
+from saq.types import CountKind, DumpType, LoadType, QueueInfo, WorkerInfo
+
+if TYPE_CHECKING:
+    from saq.queue.embedded import EmbeddedServer
+
+logger = logging.getLogger("saq")
+
+DEFAULT_LEASE = 30.0
+DEFAULT_MAX_LOST = 3
+#: So many keys are read in one call.
+READ_AT_ONCE = 250
+#: Seconds that a listener stays registered; it registers again well before.
+LISTEN_FOR = 60
+
+_FINISH = {Status.COMPLETE: b"C", Status.FAILED: b"F", Status.ABORTED: b"A"}
+_ACCEPTED, _STALE, _ABORTED, _FAILED = b"10af"
+
+
+class RedisQueue(Queue):
+    """A queue on Redis 6.2 or later, or on Valkey.
+
+    Args:
+        redis: a client of ``redis.asyncio``. Its settings are used; its connections are left to the caller.
+        name: several queues share a server by their names.
+        dump, load: how a job is made bytes and read again, instead of JSON. ``dump`` takes a dict.
+        max_concurrent_ops: accepted, and needed for nothing: commands share one connection.
+        swept_error_message: what a job says that failed because its workers died, instead of the reason.
+    """
+
+    @classmethod
+    def from_url(cls, url: str, **kwargs: Any) -> RedisQueue:
+        """A queue on the server at ``url``; see ``Queue.from_url``."""
+        if url.startswith("embedded://"):
+            from saq.queue.embedded import EmbeddedServer
+
+            server = EmbeddedServer(url)
+            queue = cls(aioredis.Redis.from_url(server.redis_url), **kwargs)
+            queue._embedded = server
+            return queue
+        if url.startswith(("valkey://", "valkeys://")):
+            url = "redis" + url[len("valkey") :]
+        return cls(aioredis.Redis.from_url(url), **kwargs)
+
+    def __init__(
+        self,
+        redis: aioredis.Redis,
+        name: str = "default",
+        dump: DumpType | None = None,
+        load: LoadType | None = None,
+        max_concurrent_ops: int = 20,
+        swept_error_message: str | None = None,
+    ) -> None:
+        super().__init__(name, dump, load)
+        if (dump is None) != (load is None):
+            raise UsageError("give a queue both dump and load, or neither")
+        self.redis = redis
+        self._prefix = names.prefix(name)
+        self._records = Records(self, dump, load)
+        self._swept_error_message = swept_error_message
+        self._link = Link(redis)
+        self._embedded: EmbeddedServer | None = None
+        self._open: Session | None = None
+        self._claimant: Claimant | None = None
+        self._anonymous = f"client-{secrets.token_hex(6)}"
+        self._lease = DEFAULT_LEASE
+        self._max_lost = DEFAULT_MAX_LOST
+        #: Jobs that this process has claimed and not settled, by key.
+        self._held: dict[str, Job] = {}
+        self._suspects: set[str] = set()
+        self._waiters: dict[bytes, set[asyncio.Future[bytes | None]]] = {}
+        self._listeners: dict[bytes, set[asyncio.Queue[tuple[str, Status]]]] = {}
+
+    def __repr__(self) -> str:
+        return f"RedisQueue<{self._link.address}, name: '{self.name}'>"
+
+    @property
+    def _session(self) -> Session:
+        session = self._open
+        if session is not None and session.loop is asyncio.get_running_loop():
+            return session
+        # A new loop, or a fork: what belonged to the old one died with it.
+        if self._embedded is not None:
+            self._embedded.start()
+        self._held.clear()
+        self._suspects.clear()
+        self._waiters.clear()
+        self._listeners.clear()
+        if session is not None and session.process != os.getpid():
+            self._anonymous = f"client-{secrets.token_hex(6)}"
+        self._open = Session(self._link, self._prefix, self._on_message, self._ask_again)
+        return self._open
+
+    @property
+    def swept_error_message(self) -> str | None:
+        return self._swept_error_message
+
+    async def connect(self) -> None:
+        await self._session.wire.connect()
+
+    async def disconnect(self) -> None:
+        session, self._open = self._open, None
+        if session is not None and session.loop is asyncio.get_running_loop():
+            await session.close()
+        for waiters in list(self._waiters.values()):
+            for waiter in waiters:
+                waiter.cancel()
+        self._held.clear()
+        await self.redis.aclose()
+        if self._embedded is not None:
+            self._embedded.close()
+
+    def job_id(self, job_key: str) -> str:
+        return names.record(self.name, job_key)
+
+    # Enqueue ----------------------------------------------------------------------------------------------
+
+    async def _send(self, jobs: Sequence[Job]) -> list[bool]:
+        values = [self._records.value(job) for job in jobs]
+        outbox = self._session.outbox
+        taken = [
+            outbox.put(encode_key(job.key), value, False)
+            for job, value in zip(jobs, values, strict=True)
+        ]
+        if len(taken) == 1:
+            return [_enqueued(jobs[0], await taken[0])]
+        answers = await asyncio.gather(*taken)
+        return [_enqueued(job, at) for job, at in zip(jobs, answers, strict=True)]
+
+    async def _send_and_wait(self, jobs: Sequence[Job]) -> list[asyncio.Future[Job | None]]:
+        values = [self._records.value(job) for job in jobs]
+        session = self._session
+        await session.inbox.subscribe(session.channel)
+        ends: list[asyncio.Future[Job | None]] = []
+        taken = []
+        for job, value in zip(jobs, values, strict=True):
+            key = encode_key(job.key)
+            # Before it is sent: its end may be told in the turn in which it is taken in.
+            ends.append(asyncio.ensure_future(self._end(key, self._add_waiter(key))))
+            taken.append(session.outbox.put(key, value, True))
+        try:
+            answers = await asyncio.gather(*taken)
+        except BaseException:
+            for end in ends:
+                end.cancel()
+            raise
+        for job, at in zip(jobs, answers, strict=True):
+            if _enqueued(job, at):
+                self._track(job)
+        return ends
+
+    # Waiting for the end ----------------------------------------------------------------------------------
+
+    def _add_waiter(self, key: bytes) -> asyncio.Future[bytes | None]:
+        waiter: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(key, set()).add(waiter)
+        waiter.add_done_callback(lambda done: self._remove_waiter(key, done))
+        return waiter
+
+    def _remove_waiter(self, key: bytes, waiter: asyncio.Future[bytes | None]) -> None:
+        waiters = self._waiters.get(key)
+        if waiters is not None:
+            waiters.discard(waiter)
+            if not waiters:
+                del self._waiters[key]
+
+    async def _end(self, key: bytes, waiter: asyncio.Future[bytes | None]) -> Job | None:
+        record = await waiter
+        if record is None:
+            return None
+        text = decode_key(key)
+        if record:
+            return self._records.finished(text, record)
+        return await self.job(text)  # too large for a message
+
+    async def wait(self, key: str, timeout: float | None = None) -> Job | None:
+        session = self._session
+        name = encode_key(key)
+        async with asyncio.timeout(timeout):
+            await session.inbox.subscribe(session.channel)
+            waiter = self._add_waiter(name)
+            try:
+                (entry,) = await session.run("read", session.channel, name)
+                if not entry:
+                    return None
+                if entry[0] == b"finished":
+                    return self._records.finished(key, entry[1])
+                return await self._end(name, waiter)
+            finally:
+                waiter.cancel()
+
+    async def _ask_again(self) -> None:
+        """After a lost subscription: what ended meanwhile was told to nobody."""
+        session = self._session
+        waiting = list(self._waiters)
+        for i in range(0, len(waiting), READ_AT_ONCE):
+            part = waiting[i : i + READ_AT_ONCE]
+            for key, entry in zip(
+                part, await session.run("read", session.channel, *part), strict=True
+            ):
+                if not entry:
+                    self._tell(key, None)
+                elif entry[0] == b"finished":
+                    self._tell(key, entry[1])
+        if self._claimant is not None:
+            self._claimant.on_news()
+
+    def _tell(self, key: bytes, record: bytes | None) -> None:
+        for waiter in list(self._waiters.get(key, ())):
+            if not waiter.done():
+                waiter.set_result(record)
+
+    def _on_message(self, kind: bytes, key: bytes, data: bytes) -> None:
+        if kind == b"done":
+            self._tell(key, data)
+        elif kind == b"deleted":
+            self._tell(key, None)
+        elif kind == b"event":
+            for listener in self._listeners.get(key, ()):
+                listener.put_nowait((decode_key(key), Status(data.decode())))
+        elif kind == b"abort":
+            self._found([], [(key, data.decode("utf-8", "replace"))])
+        elif self._claimant is not None:  # due, pause, resume
+            self._claimant.on_news()
+
+    async def _listen(
+        self, job_keys: list[str], take: Callable[[str, Status], Awaitable[bool]]
+    ) -> None:
+        session = self._session
+        await session.inbox.subscribe(session.channel)
+        changes: asyncio.Queue[tuple[str, Status]] = asyncio.Queue()
+        watched = [encode_key(key) for key in job_keys]
+        for key in watched:
+            self._listeners.setdefault(key, set()).add(changes)
+        try:
+            while True:
+                if watched:
+                    await session.run("watch", session.channel, LISTEN_FOR, *watched)
+                try:
+                    async with asyncio.timeout(LISTEN_FOR / 3):
+                        while not await take(*await changes.get()):
+                            pass
+                        return
+                except TimeoutError:
+                    continue
+        finally:
+            gone = []
+            for key in watched:
+                listeners = self._listeners.get(key, set())
+                listeners.discard(changes)
+                if not listeners:
+                    self._listeners.pop(key, None)
+                    gone.append(key)
+            if gone and session.wire.connected:
+                await asyncio.shield(session.run("watch", session.channel, 0, *gone))
+
+    # Claim and settle -------------------------------------------------------------------------------------
+
+    async def attach(self, claimant: Claimant, lease: float, max_lost: int) -> None:
+        self._claimant = claimant
+        self._lease = lease
+        self._max_lost = max_lost
+        worker = names.quoted(claimant.id)
+        await self._session.inbox.subscribe(
+            f"{self._prefix}control", f"{self._prefix}control:{worker}"
+        )
+
+    async def detach(self, claimant: Claimant) -> None:
+        worker = names.quoted(claimant.id)
+        session = self._session
+        session.inbox.unsubscribe(f"{self._prefix}control", f"{self._prefix}control:{worker}")
+        if self._claimant is claimant:
+            self._claimant = None
+        await self.register(claimant.id, {}, (), 0)  # type: ignore[typeddict-item]
+
+    async def step(self, done: Sequence[Settlement], claims: int) -> Step:
+        session = self._session
+        claimant = self._claimant
+        worker = claimant.id if claimant is not None else self._anonymous
+        quoted = names.quoted(worker)
+        arguments: list[Any] = []
+        for settlement in done:
+            arguments += settlement[2:]
+        began = time.monotonic()
+        answer = await session.steps.call(
+            "step",
+            quoted,
+            claims,
+            int(self._lease * 1000),
+            self._max_lost,
+            "" if self._suspects else "1",
+            self._swept_error_message or "",
+            *arguments,
+            patience=None if claimant is not None else 5.0,
+        )
+        now, due, state, verdicts = answer[:4]
+        outcomes: list[Status | None] = []
+        if done:
+            outcomes = self._settled(done, verdicts, now)
+        jobs: list[Job] = []
+        if len(answer) > 4:
+            jobs = await self._claimed(answer, now, worker, quoted, began)
+        return Step(
+            outcomes,
+            jobs,
+            max(0.0, (due - now) / 1000) if due >= 0 else None,
+            state == b"+",
+            state == b"p",
+        )
+
+    def _settled(
+        self, done: Sequence[Settlement], verdicts: bytes, now: int
+    ) -> list[Status | None]:
+        outcomes: list[Status | None] = []
+        held, suspects = self._held, self._suspects
+        for settlement, verdict in zip(done, verdicts, strict=True):
+            job, status, member = settlement[:3]
+            if held.get(job.key) is job or job._member == member:
+                held.pop(job.key, None)
+                suspects.discard(job.key)
+                job._member = None  # type: ignore[misc]
+            if verdict == _STALE:
+                outcomes.append(None)
+                continue
+            if verdict == _ABORTED:
+                status = Status.ABORTED
+            elif verdict == _FAILED:
+                status = Status.FAILED
+            job.status = status
+            if status is Status.COMPLETE:
+                self.complete += 1
+                job.progress = 1.0
+                job.completed = now
+            elif status is Status.QUEUED:
+                self.retried += settlement.head[:1] == b"R"
+            else:
+                job.completed = now
+                if status is Status.FAILED:
+                    self.failed += 1
+                else:
+                    self.aborted += 1
+            outcomes.append(status)
+        return outcomes
+
+    async def _claimed(
+        self, answer: list[Any], now: int, worker: str, quoted: str, began: float
+    ) -> list[Job]:
+        jobs: list[Job] = []
+        spoiled: list[Settlement] = []
+        again: list[Settlement] = []
+        held = self._held
+        claimed = self._records.claimed
+        suffix = f";a1;b{now};w{quoted}".encode()
+        for i in range(4, len(answer), 3):
+            member, value, history = answer[i : i + 3]
+            try:
+                job = claimed(member, value, history, now, worker, suffix)
+            except DecodeError as error:
+                key = decode_key(member[member.index(b":") + 1 :])
+                logger.error("The job %r cannot be decoded and is kept as failed: %s", key, error)
+                spoiled.append(self._spoiled(key, member, suffix, str(error)))
+                continue
+            if job.key in held:
+                # Lost by us, and claimed by us again, while it still runs here.
+                again.append(self.settle_return(job, "still running where it was lost", 1.0))
+                continue
+            if history and history[2]:
+                self._suspects.add(job.key)
+            held[job.key] = job
+            jobs.append(job)
+        if self._open is not None and held:
+            self._open.keep_leases(held, self._lease, self._found)
+        if time.monotonic() - began > self._lease / 2:
+            jobs = await self._renewed(jobs)
+        if spoiled or again:
+            await self.step([*spoiled, *again], 0)
+        return jobs
+
+    async def _renewed(self, jobs: list[Job]) -> list[Job]:
+        """The claim took long to arrive: what is still ours?"""
+        members = [job._member for job in jobs]
+        _, lost, _, _ = await self._session.run(
+            "renew", int(self._lease * 1000), *members, patience=None
+        )
+        gone = set(lost)
+        for job in jobs:
+            if job._member in gone:
+                self._held.pop(job.key, None)
+                self._suspects.discard(job.key)
+        return [job for job in jobs if job._member not in gone]
+
+    def _found(self, lost: list[bytes], aborted: list[tuple[bytes, str]]) -> None:
+        """The keeper of leases, or a message, found jobs that are not ours any more, or shall end."""
+        for member in lost:
+            job = self._owned(member)
+            if job is not None:
+                logger.warning("Lost the lease of %s: another worker may run it", job.info())
+                job._member = None  # type: ignore[misc]
+                self._held.pop(job.key, None)
+                self._suspects.discard(job.key)
+                if self._claimant is not None:
+                    self._claimant.on_lost(job)
+        for member, reason in aborted:
+            job = self._owned(member)
+            if job is not None and job.status is Status.ACTIVE:
+                job.status = Status.ABORTING
+                job.error = reason
+                if self._claimant is not None:
+                    self._claimant.on_abort(job, reason)
+
+    def _owned(self, member: bytes) -> Job | None:
+        job = self._held.get(decode_key(member[member.index(b":") + 1 :]))
+        return job if job is not None and job._member == member else None
+
+    def let_go(self, job: Job) -> None:
+        job.__dict__["_renew_until"] = 0.0
+
+    def _spoiled(self, key: str, member: bytes, suffix: bytes, error: str) -> Settlement:
+        body = encode_text(f"cannot be decoded: {error}")
+        head = b"F%b;e%d" % (suffix, len(body))
+        job = Job("", key=key, queue=self)
+        return Settlement(job, Status.FAILED, member, head, body)
+
+    def settle(
+        self, job: Job, status: Status, *, result: Any = None, error: str | None = None
+    ) -> Settlement:
+        records = self._records
+        body = records.outcome(result)
+        fields = job.__dict__
+        head = _FINISH[status] + fields["_suffix"]
+        if body:
+            head = b"%b;o%d" % (head, len(body))
+        if error is not None:
+            text = encode_text(error)
+            head = b"%b;e%d" % (head, len(text))
+            body += text
+        if job.meta:
+            patch = records.final_patch(job)
+            if patch:
+                head = b"%b;m%d" % (head, len(patch))
+                body += patch
+        job.result = result
+        job.error = error
+        return Settlement(job, status, self._member(job), head, body)
+
+    def settle_retry(self, job: Job, error: str | None, delay: float) -> Settlement:
+        job.error = error
+        job.progress = 0.0
+        text = encode_text(error or "")
+        head = b"R%d" % int(delay * 1000)
+        return Settlement(job, Status.QUEUED, self._member(job), head, text)
+
+    def settle_return(self, job: Job, reason: str, delay: float = 0.0) -> Settlement:
+        job.error = reason
+        head = b"G%d" % int(delay * 1000)
+        return Settlement(job, Status.QUEUED, self._member(job), head, encode_text(reason))
+
+    def settle_unknown(self, job: Job, delay: float) -> Settlement:
+        head = b"U%d" % int(delay * 1000)
+        return Settlement(job, Status.QUEUED, self._member(job), head, encode_text(job.function))
+
+    def _member(self, job: Job) -> bytes:
+        if job._member is None:
+            raise StaleError(f"{job.info()} is not owned by this process any more")
+        return job._member
+
+    async def wait_for_work(self, timeout: float) -> bool:
+        return await self._session.block(timeout)
+
+    def stop_waiting_for_work(self) -> None:
+        if self._open is not None:
+            self._open.unblock()
+
+    # What users change ------------------------------------------------------------------------------------
+
+    def _owner(self, job: Job) -> Job | None:
+        """The handle that this process claimed the job with, if it did."""
+        held = self._held.get(job.key)
+        return held if held is not None and held._member is not None else None
+
+    async def update(self, job: Job, **fields: Any) -> None:
+        unknown = fields.keys() - UPDATABLE
+        if unknown:
+            raise UsageError(
+                f"update cannot change {', '.join(sorted(unknown))}; it can change "
+                f"{', '.join(sorted(UPDATABLE))}"
+            )
+        owner = self._owner(job)
+        changes = dict(fields)
+        if owner is not None:
+            # What a function has put into its own job is stored with the next update, as ever.
+            if job.meta and "meta" not in changes:
+                changes["meta"] = job.meta
+            if job.progress and "progress" not in changes:
+                changes["progress"] = job.progress
+        elif job._member is None and "_suffix" in job.__dict__ and job.status is not Status.QUEUED:
+            if job.status not in TERMINAL_STATUSES:
+                raise StaleError(f"{job.info()} is not owned by this process any more")
+        for name, value in fields.items():
+            setattr(job, name, value)
+        header = self._records.header_changes(job, fields)
+        payload = {k: v for k, v in changes.items() if k not in ("ttl", "timeout", "retries")}
+        where, reason = await self._session.calls.call(
+            "update",
+            encode_key(job.key),
+            owner._member if owner is not None else b"",
+            header,
+            *self._records.patch(payload),
+        )
+        if where == b"stale":
+            raise StaleError(f"{job.info()} is not owned by this process any more")
+        if where == b"missing":
+            raise UsageError(f"{job.info()} does not exist (any more)")
+        job.touched = int(time.time() * 1000)
+        if owner is not None:
+            owner.touched = job.touched
+            owner.__dict__["_beat"] = time.monotonic()
+            if reason:
+                self._found([], [(owner._member or b"", reason.decode("utf-8", "replace"))])
+
+    async def finish(
+        self, job: Job, status: Status, *, result: Any = None, error: str | None = None
+    ) -> bool:
+        if status not in TERMINAL_STATUSES:
+            raise UsageError(f"a job cannot finish as {status!r}")
+        owner = self._owner(job)
+        if owner is not None:
+            outcome = await self._settle_now(self.settle(owner, status, result=result, error=error))
+            if outcome is None:
+                raise StaleError(f"{job.info()} is not owned by this process any more")
+            job.status, job.result, job.error, job.completed = outcome, result, error, owner.completed
+            return True
+        body = self._records.outcome(result)
+        suffix = f";o{len(body)}" if body else ""
+        if error is not None:
+            text = encode_text(error)
+            suffix += f";e{len(text)}"
+            body += text
+        (where,) = await self._session.calls.call(
+            "finish", encode_key(job.key), status.value, suffix, body
+        )
+        return self._ended(job, where, status, result, error)
+
+    def _ended(
+        self, job: Job, where: bytes, status: Status, result: Any, error: str | None
+    ) -> bool:
+        if where == b"active":
+            raise RunningError(f"{job.info()} is running: only its owner may end it; abort it instead")
+        if where in (b"finished", b"missing"):
+            logger.info("%s had ended already: nothing changed", job.info())
+            return False
+        job.status, job.result, job.error = status, result, error
+        job.completed = int(time.time() * 1000)
+        setattr(self, status.value, getattr(self, status.value) + 1)
+        return True
+
+    async def _settle_now(self, settlement: Settlement) -> Status | None:
+        """Settles one attempt, for a caller who may be cancelled: what was sent is sent."""
+        step = asyncio.ensure_future(self.step([settlement], 0))
+        return (await asyncio.shield(step)).verdicts[0]
+
+    async def retry(self, job: Job, error: str | None) -> bool:
+        owner = self._owner(job)
+        if owner is not None:
+            delay = owner.next_retry_delay()
+            outcome = await self._settle_now(self.settle_retry(owner, error, delay))
+            if outcome is None:
+                raise StaleError(f"{job.info()} is not owned by this process any more")
+            job.status, job.error = outcome, error
+            return True
+        return await self._revive(job.key, now=False)
+
+    async def requeue(self, key: str) -> bool:
+        return await self._revive(key, now=False)
+
+    async def run_now(self, key: str) -> bool:
+        return await self._revive(key, now=True)
+
+    async def _revive(self, key: str, *, now: bool) -> bool:
+        (where,) = await self._session.calls.call("revive", encode_key(key), "1" if now else "")
+        if where == b"active" and not now:
+            raise RunningError(f"the job {key!r} is running: abort it, or wait for its end")
+        return where == b"finished" or (now and where == b"scheduled")
+
+    async def abort(self, job: Job, error: str, ttl: float = 5) -> bool:
+        where, _ = await self._session.calls.call("abort", encode_key(job.key), encode_text(error))
+        if where in (b"finished", b"missing"):
+            logger.info("%s had ended already: there was nothing to abort", job.info())
+            return False
+        job.error = error
+        if where == b"active":
+            if self._held.get(job.key) is not job:
+                job.status = Status.ABORTING
+        else:
+            job.status = Status.ABORTED
+            job.completed = int(time.time() * 1000)
+            self.aborted += 1
+        return True
+
+    async def delete(self, key: str) -> bool:
+        (where,) = await self._session.calls.call("delete", encode_key(key))
+        if where == b"active":
+            raise RunningError(f"the job {key!r} is running: abort it first")
+        return bool(where != b"missing")
+
+    async def pause(self) -> None:
+        await self._session.run("pause", "on")
+
+    async def resume(self) -> None:
+        await self._session.run("pause", "off")
+
+    async def notify(self, job: Job) -> None:
+        await self._session.run("notify", encode_key(job.key), job.status.value)
+
+    # What users read --------------------------------------------------------------------------------------
+
+    async def jobs(self, job_keys: Iterable[str]) -> list[Job | None]:
+        wanted = list(job_keys)
+        found: list[Job | None] = []
+        for i in range(0, len(wanted), READ_AT_ONCE):
+            part = wanted[i : i + READ_AT_ONCE]
+            entries = await self._session.run("read", "", *map(encode_key, part))
+            for key, entry in zip(part, entries, strict=True):
+                found.append(self._records.stored(key, entry) if entry else None)
+        return found
+
+    async def iter_jobs(
+        self, statuses: Iterable[Status] = tuple(Status), batch_size: int = 100
+    ) -> AsyncIterator[Job]:
+        wanted = set(statuses)
+        seen: set[bytes] = set()
+        if wanted - TERMINAL_STATUSES:
+            async for page in self._scan("HSCAN", f"{self._prefix}jobs", "COUNT", batch_size):
+                for job in await self._fresh(page[::2], seen):
+                    if job.status in wanted:
+                        yield job
+        if wanted & TERMINAL_STATUSES:
+            records = f"{self._prefix}job:"
+            async for page in self._scan("SCAN", None, "MATCH", f"{records}*", "COUNT", batch_size):
+                for job in await self._fresh([name[len(records) :] for name in page], seen):
+                    if job.status in wanted:
+                        yield job
+
+    async def _scan(self, command: str, key: str | None, *options: Any) -> AsyncIterator[list[bytes]]:
+        cursor = b"0"
+        while True:
+            place = (cursor,) if key is None else (key, cursor)
+            cursor, page = await self._session.wire.call(command, *place, *options)
+            if page:
+                yield page
+            if cursor == b"0":
+                return
+
+    async def _fresh(self, page: list[bytes], seen: set[bytes]) -> list[Job]:
+        """A scan may show an entry twice, and a job that ends meanwhile in both places."""
+        fresh = [key for key in dict.fromkeys(page) if key not in seen]
+        seen.update(fresh)
+        return [job for job in await self.jobs(map(decode_key, fresh)) if job is not None]
+
+    async def count(self, kind: CountKind) -> int:
+        if kind not in ("queued", "active", "scheduled", "incomplete"):
+            raise UsageError(f"there is no count of {kind!r}: queued, active, scheduled or incomplete")
+        if kind == "incomplete":
+            return int(await self._session.wire.call("HLEN", f"{self._prefix}jobs"))
+        return int(await self._session.wire.call("ZCARD", f"{self._prefix}{kind}"))
+
+    async def info(self, jobs: bool = False, offset: int = 0, limit: int = 10) -> QueueInfo:
+        answer = await self._session.run("info", max(0, offset), max(0, limit) if jobs else 0)
+        _, queued, active, scheduled, _, _, keys = answer[:7]
+        found = await self.jobs(map(decode_key, keys))
+        workers: dict[str, WorkerInfo] = {
+            _unquoted(answer[i]): orjson.loads(answer[i + 1]) for i in range(7, len(answer), 2)
+        }
+        return {
+            "workers": workers,
+            "name": self.name,
+            "queued": queued,
+            "active": active,
+            "scheduled": scheduled,
+            "jobs": [job.to_dict() for job in found if job is not None],
+        }
+
+    async def server_time(self) -> float:
+        seconds, micros = await self._session.wire.call("TIME")
+        return int(seconds) + int(micros) / 1_000_000
+
+    # What workers do beside claiming ----------------------------------------------------------------------
+
+    async def register(
+        self, worker_id: str, info: WorkerInfo, functions: Iterable[str], ttl: float
+    ) -> None:
+        await self._session.run(
+            "register",
+            names.quoted(worker_id),
+            int(ttl * 1000),
+            serializer.dumps(info, "metadata"),
+            *(encode_text(name) for name in functions),
+        )
+
+    async def tick(self, entry: str, at: float, job: Job) -> str:
+        job.queue = self
+        _, verdict = await self._session.calls.call(
+            "cron", encode_text(entry), int(at * 1000), encode_key(job.key), self._records.value(job)
+        )
+        return str(verdict.decode())
+
+    async def schedule(self, lock: int = 1) -> list[str]:
+        return (await self._sweep("due"))[1]
+
+    async def sweep(self, lock: int = 60, abort: float = 5.0) -> list[str]:
+        return (await self._sweep("all"))[0]
+
+    async def _sweep(self, what: str) -> tuple[list[str], list[str]]:
+        swept, due = await self._session.run(
+            "sweep",
+            int(self._lease * 1000),
+            self._max_lost,
+            self._swept_error_message or "",
+            what,
+        )
+        return [self.job_id(decode_key(k)) for k in swept], [self.job_id(decode_key(k)) for k in due]
+
+    def serialize(self, job: Job) -> bytes:
+        fields = job.to_dict()
+        if "status" in fields:
+            fields["status"] = job.status.value
+        return self._records.dump(fields, "job")
+
+    def deserialize(self, payload: dict[str, Any] | bytes | str | None) -> Job | None:
+        if not payload:
+            return None
+        if isinstance(payload, dict):
+            fields = dict(payload)
+        else:
+            data = payload.encode() if isinstance(payload, str) else payload
+            fields = self._records.load(data, "job")
+        if type(fields) is not dict:
+            raise DecodeError(f"a job is an object, this is {type(fields).__name__}")
+        queue = fields.pop("queue", self.name)
+        if queue != self.name:
+            raise DecodeError(f"a job of the queue {queue!r}, not of {self.name!r}")
+        known = {name: value for name, value in fields.items() if name in Job.__dataclass_fields__}
+        if type(known.get("function")) is not str:
+            raise DecodeError(f"a job names its function, this one has {known.get('function')!r}")
+        try:
+            return Job(**known, queue=self)
+        except (TypeError, ValueError) as error:
+            raise DecodeError(f"not a job: {error}") from error
+
+
+def _enqueued(job: Job, at: int) -> bool:
+    if not at:
+        return False
+    job.queued = at
+    job.status = Status.QUEUED
+    return True
+
+
+def _unquoted(worker: bytes) -> str:
+    from urllib.parse import unquote
+
+    return unquote(worker.decode(), errors="surrogatepass")

@@ -1,0 +1,362 @@
+"""A job as Redis holds it.
+
+Owns the way from `Job` to a stored value and from stored values and records back to `Job`, and what a job
+must be like to be stored at all. Must not talk to Redis.
+
+    value    <queued ms>;<header>\\n<payload>                              while it is incomplete
+    record   <queued ms>;<header>;S<status>…\\n<payload><outcome><error><patch>  when it is finished
+
+The header is for the scripts, see `_speedups/_codec.py`. The payload is what `dump` made of function, kwargs
+and whatever else differs from its default; nobody but `load` ever looks into it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+from saq import serializer
+from saq._speedups import join_netstrings, pack_header, split_netstrings, unpack_header
+from saq.errors import DecodeError, SerializationError, UsageError
+from saq.job import Job, Status
+from saq.types import DumpType, LoadType
+
+if TYPE_CHECKING:
+    from saq.queue.base import Queue
+
+PRIORITIES = range(-32768, 32768)
+
+_FIELDS = {field.name: field for field in dataclasses.fields(Job)}
+#: Kept in the payload when they differ from their default. The others are the header's, the record's, or known.
+_PAYLOAD = ("heartbeat", "retry_delay", "retry_backoff", "group_key", "meta", "progress")
+_HEADER_TAGS = {"ttl": "t", "timeout": "T", "retries": "r"}
+#: What `update` may change.
+UPDATABLE = frozenset(_PAYLOAD) | frozenset(_HEADER_TAGS) | {"kwargs", "result", "error"}
+_NUMBER = (int, float)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "function": (str,),
+    "kwargs": (dict, type(None)),
+    "heartbeat": (*_NUMBER, type(None)),
+    "retry_delay": _NUMBER,
+    "retry_backoff": (bool, *_NUMBER),
+    "group_key": (str, type(None)),
+    "meta": (dict,),
+    "progress": _NUMBER,
+    "error": (str, type(None)),
+    "touched": (int,),
+}
+
+
+def encode_key(key: str) -> bytes:
+    """A key's bytes. Any text is a key, lone surrogates included."""
+    try:
+        return key.encode()
+    except UnicodeEncodeError:
+        return key.encode("utf-8", "surrogatepass")
+
+
+def decode_key(key: bytes) -> str:
+    """The key of those bytes."""
+    try:
+        return key.decode()
+    except UnicodeDecodeError:
+        return key.decode("utf-8", "surrogatepass")
+
+
+def encode_text(text: str) -> bytes:
+    """Text for people: what cannot be encoded is shown as its escape."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def check(job: Job) -> None:
+    """Raises ``UsageError`` if the job cannot be right."""
+    if type(job.key) is not str:
+        raise UsageError(f"a job key is text, not {type(job.key).__name__}: {job.key!r}")
+    if type(job.function) is not str or not job.function:
+        raise UsageError(f"a job names its function, got {job.function!r}")
+    if not isinstance(job.kwargs, (dict, type(None))):
+        raise UsageError(f"{job.function}: kwargs must be a dict, got {type(job.kwargs).__name__}")
+    if job.priority != 0 and (type(job.priority) is not int or job.priority not in PRIORITIES):
+        raise UsageError(
+            f"{job.function}: priority must be a whole number from {PRIORITIES.start:,} to "
+            f"{PRIORITIES.stop - 1:,}, got {job.priority!r}"
+        )
+    if job.retries != 1 and (not _is_int(job.retries) or job.retries < 0):
+        raise UsageError(f"{job.function}: retries must be a whole number from 0, got {job.retries!r}")
+    if job.timeout != 10:
+        _check_seconds(job, "timeout", job.timeout or 0)
+    if job.ttl != 600:
+        _check_number(job, "ttl", job.ttl)
+    if job.scheduled:
+        _check_number(job, "scheduled", job.scheduled)
+    if job.heartbeat:
+        _check_seconds(job, "heartbeat", job.heartbeat)
+    if job.retry_delay:
+        _check_seconds(job, "retry_delay", job.retry_delay)
+    if job.retry_backoff is not False and job.retry_backoff is not True:
+        _check_seconds(job, "retry_backoff", job.retry_backoff)
+    if type(job.meta) is not dict:
+        raise UsageError(f"{job.function}: meta must be a dict, got {type(job.meta).__name__}")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_number(job: Job, name: str, value: object) -> None:
+    if type(value) not in _NUMBER or not math.isfinite(value):  # type: ignore[arg-type]
+        raise UsageError(f"{job.function}: {name} must be a number of seconds, got {value!r}")
+
+
+def _check_seconds(job: Job, name: str, value: Any) -> None:
+    _check_number(job, name, value)
+    if value < 0:
+        raise UsageError(f"{job.function}: {name} cannot be negative, got {value!r}; 0 is none")
+
+
+class Records:
+    """Jobs of one queue to bytes and back, by its ``dump`` and ``load``."""
+
+    def __init__(self, queue: Queue, dump: DumpType | None, load: LoadType | None) -> None:
+        self._queue = queue
+        self._dump = dump
+        self._load = load
+
+    def dump(self, value: Any, root: str) -> bytes:
+        """Serializes a value. ``root`` is what an error calls it."""
+        if self._dump is None:
+            return serializer.dumps(value, root)
+        try:
+            # A user's own pair is promised a dict.
+            data = self._dump(value if root == "job" else {"value": value})
+        except Exception as error:
+            raise SerializationError(f"{root}: the queue's own dump raised {error!r}") from error
+        return data.encode() if isinstance(data, str) else bytes(data)
+
+    def load(self, data: bytes, root: str) -> Any:
+        """The value again. Raises ``DecodeError``."""
+        if self._load is None:
+            return serializer.loads(data)
+        try:
+            value = self._load(data)
+            return value if root == "job" else value["value"]
+        except Exception as error:
+            raise DecodeError(f"{root}: the queue's own load raised {error!r}") from error
+
+    def value(self, job: Job) -> bytes:
+        """A new job's stored value, but for its time of queueing.
+
+        Raises:
+            UsageError: a field cannot be right.
+            SerializationError: an argument cannot be stored; the message names it.
+        """
+        check(job)
+        payload: dict[str, Any] = {"function": job.function}
+        if job.kwargs:
+            payload["kwargs"] = job.kwargs
+        if job.heartbeat:
+            payload["heartbeat"] = job.heartbeat
+        if job.retry_delay:
+            payload["retry_delay"] = job.retry_delay
+        if job.retry_backoff is not False:
+            payload["retry_backoff"] = job.retry_backoff
+        if job.group_key is not None:
+            payload["group_key"] = job.group_key
+        if job.meta:
+            payload["meta"] = job.meta
+        if job.progress:
+            payload["progress"] = job.progress
+        if type(job) is not Job:
+            for field in dataclasses.fields(job):
+                if field.name not in _FIELDS:
+                    payload[field.name] = getattr(job, field.name)
+        try:
+            data = self.dump(payload, "job")
+        except SerializationError as error:
+            if self._dump is None:
+                for name, value in payload.items():
+                    if reason := serializer.explain(value, name):
+                        raise SerializationError(f"{job.function}: {reason}") from error
+            raise
+        head = pack_header(job.priority, job.ttl, job.timeout or 0, job.retries, job.scheduled)
+        return b"%b\n%b" % (head, data)
+
+    def outcome(self, result: Any) -> bytes:
+        """A result's bytes. Raises ``SerializationError``, which names the place."""
+        return b"" if result is None else self.dump(result, "result")
+
+    def patch(self, fields: dict[str, Any]) -> list[bytes]:
+        """Field, value, … as a patch holds them."""
+        parts = []
+        for name, value in fields.items():
+            parts += [name.encode(), self.dump(value, name)]
+        return parts
+
+    def header_changes(self, job: Job, fields: dict[str, Any]) -> str:
+        """What of ``fields`` lies in the header, as the header says it."""
+        changes = ""
+        for name, tag in _HEADER_TAGS.items():
+            if name in fields:
+                changes += f";{tag}{fields[name] or 0!r}"
+        return changes
+
+    def claimed(
+        self, member: bytes, value: bytes, history: Any, now: int, worker: str, suffix: bytes
+    ) -> Job:
+        """A job that was just claimed. Raises ``DecodeError`` if its bytes are none.
+
+        ``suffix`` is what a record says of a first attempt that began now.
+        """
+        key = decode_key(member[member.index(b":") + 1 :])
+        fields = self._read_value(value)
+        fields["key"] = key
+        fields["queue"] = self._queue
+        fields["status"] = Status.ACTIVE
+        fields["started"] = fields["touched"] = now
+        fields["worker_id"] = worker
+        fields["_member"] = member
+        if history:
+            attempts, charged, _lost, error, patch = history
+            fields["attempts"] = attempts
+            fields["_charged"] = charged + 1
+            if error:
+                fields["error"] = error.decode("utf-8", "replace")
+            if patch:
+                self._lay_over(fields, patch)
+                fields["touched"] = now
+            head, _, tail = suffix.partition(b";a1;")
+            suffix = b"%b;a%d;%b" % (head, attempts, tail)
+        else:
+            fields["attempts"] = fields["_charged"] = 1
+        fields["_suffix"] = suffix
+        meta = fields["meta"]
+        if meta:
+            fields["_meta_stored"] = self.dump(meta, "meta")
+        job: Job = Job.__new__(Job)
+        job.__dict__ = fields
+        return job
+
+    def stored(self, key: str, entry: list[Any]) -> Job:
+        """A job as the script ``read`` returns it. What cannot be decoded becomes a job that says so."""
+        if entry[0] == b"finished":
+            return self.finished(key, entry[1])
+        where, value, patch, due, attempts, charged, _lost, started, worker, abort, error = entry
+        try:
+            fields = self._read_value(value)
+            if patch:
+                self._lay_over(fields, patch)
+        except DecodeError as reason:
+            fields = {"function": "", "kwargs": None, "meta": {}, "error": str(reason)}
+        active = where == b"active"
+        fields["status"] = (
+            Status.QUEUED if not active else Status.ABORTING if abort is not None else Status.ACTIVE
+        )
+        fields["attempts"] = attempts
+        fields["_charged"] = charged + 1 if active else charged
+        if active:
+            fields["started"] = started
+            fields.setdefault("touched", started)
+        if worker:
+            fields["worker_id"] = worker.decode()
+        if abort is not None:
+            fields["error"] = abort.decode("utf-8", "replace")
+        elif error is not None:
+            fields["error"] = error.decode("utf-8", "replace")
+        if due:
+            fields["scheduled"] = due / 1000 if due % 1000 else due // 1000
+        return self._handle(key, fields)
+
+    def finished(self, key: str, record: bytes) -> Job:
+        """A job from its record. What cannot be decoded becomes a job that says so."""
+        try:
+            head, _, rest = record.partition(b"\n")
+            header = unpack_header(head)
+            sections = {}
+            for name in ("patch", "error", "outcome"):
+                length = header.pop(f"{name}_length", 0)
+                at = len(rest) - length
+                rest, sections[name] = rest[:at], rest[at:]
+        except ValueError as error:
+            raise DecodeError(f"the record of {key!r} is damaged: {error}") from error
+        status = Status(header.pop("status"))
+        try:
+            fields = self._read_payload(rest)
+            if sections["outcome"]:
+                fields["result"] = self.load(sections["outcome"], "result")
+            if sections["patch"]:
+                self._lay_over(fields, sections["patch"])
+        except DecodeError as reason:
+            fields = {"function": "", "kwargs": None, "meta": {}, "error": str(reason)}
+        fields.update(header)
+        fields["status"] = status
+        fields["_charged"] = fields.get("attempts", 0)
+        fields.setdefault("touched", fields.get("started", 0))
+        if sections["error"]:
+            fields["error"] = sections["error"].decode("utf-8", "replace")
+        if status is Status.COMPLETE:
+            fields["progress"] = 1.0
+        return self._handle(key, fields)
+
+    def _handle(self, key: str, fields: dict[str, Any]) -> Job:
+        fields["key"] = key
+        fields["queue"] = self._queue
+        job: Job = Job.__new__(Job)
+        job.__dict__ = fields
+        return job
+
+    def _read_value(self, value: bytes) -> dict[str, Any]:
+        """The fields of an incomplete job."""
+        if value[13:14] == b"\n":  # all defaults: nothing but its time
+            fields = self._read_payload(value[14:])
+            fields["queued"] = int(value[:13])
+            return fields
+        head, _, payload = value.partition(b"\n")
+        try:
+            header = unpack_header(head)
+        except ValueError as error:
+            raise DecodeError(f"the header {head[:60]!r} is damaged: {error}") from error
+        fields = self._read_payload(payload)
+        fields.update(header)
+        return fields
+
+    def _read_payload(self, payload: bytes) -> dict[str, Any]:
+        fields = self.load(payload, "job")
+        if type(fields) is not dict:
+            raise DecodeError(f"a job is an object, this is {type(fields).__name__}: {payload[:60]!r}")
+        function, kwargs = fields.get("function"), fields.get("kwargs")
+        if type(function) is not str:
+            raise DecodeError(f"a job names its function, this one has {function!r}")
+        if kwargs is not None and type(kwargs) is not dict:
+            raise DecodeError(f"the kwargs of a job are an object, not {type(kwargs).__name__}")
+        if len(fields) > (1 if kwargs is None else 2):
+            # A field that this release does not know is left alone, so that old and new workers can run
+            # side by side.
+            fields = {name: fields[name] for name in fields if name in _TYPES}
+            for name, value in fields.items():
+                if not isinstance(value, _TYPES[name]):
+                    raise DecodeError(f"the field {name} of a job cannot be {value!r}")
+            if "meta" not in fields:
+                fields["meta"] = {}
+        else:
+            fields["meta"] = {}
+        return fields
+
+    def _lay_over(self, fields: dict[str, Any], patch: bytes) -> None:
+        try:
+            parts = split_netstrings(patch)
+        except ValueError as error:
+            raise DecodeError(f"the patch {patch[:60]!r} is damaged: {error}") from error
+        for i in range(0, len(parts) - 1, 2):
+            name, value = parts[i].decode("utf-8", "replace"), parts[i + 1]
+            if name == "touched":
+                fields[name] = int(value)
+            elif name == "result" or name in _TYPES:
+                fields[name] = self.load(value, name)
+
+    def final_patch(self, job: Job) -> bytes:
+        """What of a job's meta and progress is to be kept with its outcome and is not stored yet."""
+        fields: dict[str, Any] = {}
+        if job.meta and self.dump(job.meta, "meta") != job.__dict__.get("_meta_stored"):
+            fields["meta"] = job.meta
+        return join_netstrings(self.patch(fields)) if fields else b""

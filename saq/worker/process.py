@@ -1,0 +1,119 @@
+"""A worker as a process of its own.
+
+Owns the event loop of a process that only works: which kind it is, and the web interface beside the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import sys
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+from saq.errors import MissingDependencyError, SaqError
+from saq.queue.base import Queue
+from saq.worker.worker import Worker
+
+logger = logging.getLogger("saq")
+
+T = TypeVar("T")
+
+
+def run_loop(main: Coroutine[Any, Any, T]) -> T:
+    """Runs to the end in a new loop: uvloop where it exists."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+def start(
+    settings: str,
+    web: bool = False,
+    extra_web_settings: list[str] | None = None,
+    port: int = 8080,
+    host: str = "127.0.0.1",
+    insecure: bool = False,
+) -> None:
+    """Works until it is told to stop.
+
+    Args:
+        settings: path of the settings.
+        web: serve the web interface as well.
+        extra_web_settings: paths of settings whose queues it shows, too.
+        port, host: where it listens; another address than the loopback needs a password or ``insecure``.
+
+    Raises:
+        SettingsError: the settings cannot be used.
+        UnreachableError: the server is not there.
+    """
+    from saq.settings import import_settings
+
+    found = import_settings(settings)
+    queues = [found["queue"]]
+    for path in extra_web_settings or []:
+        queues.append(import_settings(path)["queue"])
+    worker: Worker[Any] = Worker(**found)
+    run_loop(_work(worker, queues if web else [], host, port, insecure))
+
+
+async def _work(
+    worker: Worker[Any], shown: list[Queue], host: str, port: int, insecure: bool
+) -> None:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(worker.queue.disconnect)
+        await worker.queue.connect()
+        _stop_with_parent(worker)
+        if shown:
+            try:
+                from saq.web.aiohttp import serve
+            except ImportError as error:
+                raise MissingDependencyError(
+                    'the web interface needs aiohttp: pip install "saq[web]"'
+                ) from error
+            for queue in shown[1:]:
+                stack.push_async_callback(queue.disconnect)
+            await stack.enter_async_context(serve(shown, host, port, insecure=insecure))
+        await worker.start()
+
+
+def _stop_with_parent(worker: Worker[Any]) -> None:
+    """A child whose supervisor was killed has nobody left to stop it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        loop = asyncio.get_running_loop()
+
+        def orphaned() -> None:
+            loop.remove_reader(parent.sentinel)
+            logger.warning("The supervisor has died: worker %s stops", worker.id)
+            worker.event.set()
+
+        loop.add_reader(parent.sentinel, orphaned)
+
+
+def check_health(settings: str) -> int:
+    """0 if the queue of these settings has live workers, else 1."""
+    from saq.settings import import_settings
+
+    return run_loop(_check_health(import_settings(settings)["queue"]))
+
+
+async def _check_health(queue: Queue) -> int:
+    try:
+        workers = (await queue.info())["workers"]
+    except SaqError as error:
+        logger.error("Health check of %s failed: %s", queue.name, error)
+        print(f"{queue.name}: {error}", file=sys.stderr)
+        return 1
+    finally:
+        await queue.disconnect()
+    if not workers:
+        logger.warning("The queue %s has no live worker", queue.name)
+        return 1
+    logger.info("The queue %s has %d live workers", queue.name, len(workers))
+    return 0

@@ -1,0 +1,411 @@
+"""Runs jobs.
+
+Owns a job from its claim to its settlement: hooks, the function, time limits, cancellation. Must not talk to
+a queue's server: it hands settlements to the fetcher.
+
+Why an attempt was interrupted decides what becomes of it:
+
+    timeout, heartbeat   a failure: tried again if an attempt is left
+    abort                aborted
+    stop                 given back, not charged
+    lost                 nothing: somebody else owns the job by now
+
+A function that does not end when it is cancelled, or a thread, which cannot be, keeps its slot until it ends.
+Without an attempt left, or aborted, its job is settled all the same; with one left, the retry waits until the
+function or the lease has ended, so that two attempts do not run side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import inspect
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from saq.errors import SerializationError
+from saq.job import Job, Status
+from saq.queue.base import Queue, Settlement
+from saq.worker.threads import Threads
+
+logger = logging.getLogger("saq")
+
+#: Of a stack trace that is longer, the first and the last part are kept.
+ERROR_CHARACTERS = 65_536
+#: A job whose function this worker does not know rests so long, in seconds, before it is offered again.
+UNKNOWN_REST = 1.0
+#: Seconds beyond a job's time limits for which its lease is still renewed.
+RENEW_MARGIN = 1.0
+
+
+class Why(enum.Enum):
+    """Why a run was interrupted."""
+
+    TIMEOUT = "timed out"
+    HEARTBEAT = "gave no heartbeat"
+    ABORT = "aborted"
+    STOP = "cancelled"
+    LOST = "lost"
+
+
+class Run:
+    """One attempt of one job in this process."""
+
+    __slots__ = ("began", "deadline", "error", "job", "overdue", "running", "settled", "task", "thread", "why")
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.task: asyncio.Task[None] | None = None
+        self.began = 0.0
+        #: When to look at it next (monotonic); 0 is never.
+        self.deadline = 0.0
+        #: Whether its function is under way: only then it can be interrupted.
+        self.running = False
+        self.thread = False
+        self.why: Why | None = None
+        self.error = ""
+        #: Whether it did not end when it was interrupted.
+        self.overdue = False
+        self.settled = False
+
+
+class Host(Protocol):
+    """What a runner needs of the worker around it."""
+
+    queue: Queue
+    context: dict[str, Any]
+    functions: dict[str, Callable[..., Any]]
+    before_process: tuple[Callable[..., Any], ...]
+    after_process: tuple[Callable[..., Any], ...]
+
+
+class Runner:
+    """Runs jobs, each in a task of its own.
+
+    Args:
+        host: the worker.
+        threads: for functions and hooks that are not async.
+        settle: takes the settlement of a job.
+        accepted: the same, and returns when it was accepted, with the status it led to (None: it was stale).
+        ended: called when a slot is free again.
+        hard_deadline: seconds that a cancelled function has to end.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        threads: Threads,
+        settle: Callable[[Settlement], None],
+        accepted: Callable[[Settlement], asyncio.Future[Status | None]],
+        ended: Callable[[], None],
+        hard_deadline: float,
+    ) -> None:
+        self.runs: dict[str, Run] = {}
+        self._host = host
+        self._queue = host.queue
+        self._threads = threads
+        self._settle = settle
+        self._accepted = accepted
+        self._ended = ended
+        self._hard_deadline = hard_deadline
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._is_async: dict[Callable[..., Any], bool] = {}
+        self._unknown: set[str] = set()
+        self._idle = asyncio.Event()
+
+    def start(self, job: Job) -> Run:
+        """Runs a claimed job."""
+        run = Run(job)
+        self.runs[job.key] = run
+        run.task = asyncio.get_running_loop().create_task(self._run(run), name=job.key)
+        return run
+
+    async def _run(self, run: Run) -> None:
+        job, host = run.job, self._host
+        context = {**host.context, "job": job}
+        settlement: Settlement | None
+        try:
+            function = host.functions.get(job.function)
+            if function is None:
+                self._settle(self._not_known(job))
+                return
+            if host.before_process:
+                for hook in host.before_process:
+                    await self.call(hook, context)
+            if logger.isEnabledFor(logging.INFO):
+                logger.info("Processing %s", job.info(logger.isEnabledFor(logging.DEBUG)))
+            result = await self._call_function(run, function, context)
+            settlement = None
+            if run.why is None and not run.settled and job._member is not None:
+                settlement = self._queue.settle(job, Status.COMPLETE, result=result)
+            elif run.why is not None:
+                settlement = self._interrupted(run, context, None)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            settlement = self._failed(run, context, error)
+        finally:
+            run.running = False
+            run.deadline = 0.0
+        try:
+            if settlement is not None:
+                if host.after_process:
+                    await self._after(run, settlement, context)
+                else:
+                    self._settle(settlement)
+                    if logger.isEnabledFor(logging.INFO):
+                        self._log_end(run, settlement.status)
+            elif host.after_process:
+                await self._call_after(context)
+        finally:
+            if self.runs.get(job.key) is run:
+                del self.runs[job.key]
+            if not self.runs:
+                self._idle.set()
+            self._ended()
+
+    async def _call_function(
+        self, run: Run, function: Callable[..., Any], context: dict[str, Any]
+    ) -> Any:
+        job = run.job
+        run.began = began = time.monotonic()
+        run.running = True
+        timeout, heartbeat = job.timeout, job.heartbeat
+        if timeout or heartbeat:
+            limit = min(timeout or heartbeat or 0, heartbeat or timeout or 0)
+            run.deadline = deadline = began + limit
+            if timeout:
+                job.__dict__["_renew_until"] = (
+                    began + timeout + self._hard_deadline + RENEW_MARGIN
+                )
+            if deadline < self._timer_at:
+                self._look_at(deadline)
+        is_async = self._is_async.get(function)
+        if is_async is None:
+            is_async = self._is_async[function] = is_coroutine_function(function)
+        if is_async:
+            return await function(context, **job.kwargs) if job.kwargs else await function(context)
+        run.thread = True
+        call = self._threads.run(function, context, **(job.kwargs or {}))
+        while not call.done():
+            try:
+                # A thread cannot be cancelled: its end is waited for whatever happens to this task.
+                await asyncio.shield(call)
+            except asyncio.CancelledError:
+                if call.done():
+                    break
+            except BaseException:
+                break
+        result = call.result()
+        return await result if inspect.isawaitable(result) else result
+
+    async def call(self, hook: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls a hook, in a thread if it is not async."""
+        if is_coroutine_function(hook):
+            return await hook(*arguments)
+        result = await self._threads.run(hook, *arguments)
+        return await result if inspect.isawaitable(result) else result
+
+    def _not_known(self, job: Job) -> Settlement:
+        if job.function not in self._unknown:
+            self._unknown.add(job.function)
+            logger.warning(
+                "This worker does not know the function %r and gives its jobs back; it knows: %s",
+                job.function,
+                ", ".join(sorted(self._host.functions)) or "none",
+            )
+        return self._queue.settle_unknown(job, UNKNOWN_REST)
+
+    # How an attempt ended that did not return -------------------------------------------------------------
+
+    def _failed(self, run: Run, context: dict[str, Any], error: BaseException) -> Settlement | None:
+        if run.why is not None:
+            return self._interrupted(run, context, error)
+        job = run.job
+        context["exception"] = error
+        if run.settled or job._member is None:
+            logger.error("%s raised after it was settled", job.info(), exc_info=error)
+            return None
+        text = format_error(error)
+        if isinstance(error, SerializationError):
+            # Another attempt would return the like of it again.
+            logger.error("%s returned what cannot be stored: %s", job.info(), error)
+            return self._queue.settle(job, Status.FAILED, error=text)
+        logger.error("Error processing %s\n%s", job.info(), text)
+        return self._end_or_retry(job, text)
+
+    def _interrupted(
+        self, run: Run, context: dict[str, Any], error: BaseException | None
+    ) -> Settlement | None:
+        job = run.job
+        if run.settled or run.why is Why.LOST or job._member is None:
+            return None
+        if run.why is Why.ABORT:
+            return self._queue.settle(job, Status.ABORTED, error=run.error)
+        if run.why is Why.STOP:
+            return self._queue.settle_return(job, "cancelled")
+        context["exception"] = error if isinstance(error, Exception) else TimeoutError(run.error)
+        text = run.error
+        if error is not None:
+            text = f"{format_error(error)}\n{text}"
+        logger.error("Error processing %s: %s", job.info(), run.error)
+        return self._end_or_retry(job, text)
+
+    def _end_or_retry(self, job: Job, text: str) -> Settlement:
+        if job.retryable:
+            return self._queue.settle_retry(job, text, job.next_retry_delay())
+        return self._queue.settle(job, Status.FAILED, error=text)
+
+    async def _after(self, run: Run, settlement: Settlement, context: dict[str, Any]) -> None:
+        status = await self._accepted(settlement)
+        if logger.isEnabledFor(logging.INFO):
+            self._log_end(run, status or settlement.status)
+        await self._call_after(context)
+
+    async def _call_after(self, context: dict[str, Any]) -> None:
+        for hook in self._host.after_process:
+            try:
+                await self.call(hook, context)
+            except Exception:
+                logger.exception("after_process failed for %s", context["job"].info())
+
+    def _log_end(self, run: Run, status: Status) -> None:
+        took = time.monotonic() - run.began if run.began else 0.0
+        words = "Retrying" if status is Status.QUEUED else f"Finished ({status.value})"
+        logger.info("%s %s in %.3f s", words, run.job.info(logger.isEnabledFor(logging.DEBUG)), took)
+
+    # Time limits and cancellation -------------------------------------------------------------------------
+
+    def _look_at(self, moment: float) -> None:
+        """One timer for all jobs, at the earliest deadline: a short job costs no timer at all."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = moment
+        delay = max(0.0, moment - time.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._look)
+
+    def _look(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        now = time.monotonic()
+        earliest = float("inf")
+        for run in list(self.runs.values()):
+            if run.deadline and run.deadline <= now:
+                self._on_deadline(run, now)
+            if run.deadline:
+                earliest = min(earliest, run.deadline)
+        if earliest < self._timer_at:
+            self._look_at(earliest)
+
+    def _on_deadline(self, run: Run, now: float) -> None:
+        if run.why is not None:
+            run.deadline = 0.0
+            self._give_up(run)
+            return
+        job = run.job
+        limits = []
+        if job.timeout:
+            limits.append((run.began + job.timeout, Why.TIMEOUT))
+        if job.heartbeat:
+            beat = max(run.began, job.__dict__.get("_beat", 0.0))
+            limits.append((beat + job.heartbeat, Why.HEARTBEAT))
+        run.deadline, why = min(limits, key=lambda limit: limit[0])
+        if run.deadline > now:
+            return
+        limit = job.timeout if why is Why.TIMEOUT else job.heartbeat
+        self.interrupt(run, why, f"{why.value}: no end within {limit:g} s of {job.function}")
+
+    def interrupt(self, run: Run, why: Why, error: str = "") -> None:
+        """Has an attempt end, if its function is under way or has not begun."""
+        if run.why is not None or run.settled:
+            return
+        run.why, run.error = why, error
+        if run.thread:
+            run.deadline = 0.0
+            if why is not Why.STOP:
+                self._give_up(run)
+            return
+        run.deadline = time.monotonic() + self._hard_deadline
+        if run.deadline < self._timer_at:
+            self._look_at(run.deadline)
+        assert run.task is not None
+        run.task.cancel()
+
+    def _give_up(self, run: Run) -> None:
+        """It was told to end and did not."""
+        job = run.job
+        run.overdue = True
+        logger.warning(
+            "%s %s and cannot be stopped: its slot stays taken until it ends", job.info(), (run.why or Why.STOP).value
+        )
+        if run.why is Why.LOST or run.why is Why.STOP or job._member is None:
+            return
+        if run.why is Why.ABORT:
+            self._settle_early(run, self._queue.settle(job, Status.ABORTED, error=run.error))
+        elif job.retryable:
+            # The retry waits for the end of the function, or of the lease.
+            self._queue.let_go(job)
+        else:
+            self._settle_early(run, self._queue.settle(job, Status.FAILED, error=run.error))
+
+    def _settle_early(self, run: Run, settlement: Settlement) -> None:
+        run.settled = True
+        self._settle(settlement)
+
+    def find(self, job: Job) -> Run | None:
+        """The run of a job, if it runs here."""
+        run = self.runs.get(job.key)
+        return run if run is not None and run.job is job else None
+
+    async def wait_idle(self, timeout: float | None) -> bool:
+        """Waits until nothing runs; whether that came about in time."""
+        if not self.runs:
+            return True
+        self._idle.clear()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def stop(self) -> None:
+        """Cancels what runs, and gives back what does not end."""
+        for run in list(self.runs.values()):
+            self.interrupt(run, Why.STOP)
+        await self.wait_idle(self._hard_deadline)
+        for run in list(self.runs.values()):
+            if not run.settled and run.job._member is not None:
+                logger.warning("%s did not end when it was cancelled; it is given back", run.job.info())
+                if run.why is Why.ABORT:
+                    settlement = self._queue.settle(run.job, Status.ABORTED, error=run.error)
+                elif run.why in (Why.TIMEOUT, Why.HEARTBEAT):
+                    settlement = self._end_or_retry(run.job, run.error)
+                else:
+                    settlement = self._queue.settle_return(run.job, "cancelled")
+                self._settle_early(run, settlement)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._timer_at = None, float("inf")
+
+
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Whether calling it gives a coroutine; also for callable objects."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004: what calling it would call
+    )
+
+
+def format_error(error: BaseException) -> str:
+    """The stack trace of an error, whatever its ``str`` does, in bounded length."""
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception as broken:
+        text = f"{type(error).__name__}, of which no stack trace can be made: {type(broken).__name__}"
+    if len(text) > ERROR_CHARACTERS:
+        half = ERROR_CHARACTERS // 2
+        text = f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+    return text
