@@ -64,7 +64,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="of the web interface [127.0.0.1]; another address needs AUTH_PASSWORD or --insecure",
     )
     parser.add_argument(
-        "--insecure", action="store_true", help="serve the web interface without a password anywhere"
+        "--insecure",
+        action="store_true",
+        help="serve the web interface without a password anywhere",
     )
     parser.add_argument(
         "--check", action="store_true", help="exit with 0 if the queue has live workers, else 1"

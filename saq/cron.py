@@ -62,8 +62,7 @@ def check(expression: str) -> None:
         alone[position] = field
         if not _reads(" ".join(alone)):
             raise UsageError(
-                f"cron line {expression!r}: field {position + 1} ({FIELDS[position]}) "
-                f"cannot be {field!r}"
+                f"cron line {expression!r}: field {position + 1} ({FIELDS[position]}) cannot be {field!r}"
             )
     raise UsageError(f"cron line {expression!r}: no time satisfies all of its fields")
 

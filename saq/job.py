@@ -237,9 +237,7 @@ class Job:
         """Ends it if it waits, asks for its end if it runs. ``ttl`` has no effect."""
         await self.get_queue().abort(self, error, ttl=ttl)
 
-    async def finish(
-        self, status: Status, *, result: Any = None, error: str | None = None
-    ) -> None:
+    async def finish(self, status: Status, *, result: Any = None, error: str | None = None) -> None:
         """Ends it with that outcome."""
         await self.get_queue().finish(self, status, result=result, error=error)
 

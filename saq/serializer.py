@@ -192,8 +192,7 @@ def _to_bytes(data: object) -> bytes:
     except ValueError as error:
         raise DecodeError(f"cannot get at the JSON to read: {error}") from error
     raise DecodeError(
-        f"cannot be read as JSON: expected bytes or str, got {_show(data)} of type "
-        f"{_type_name(data)}"
+        f"cannot be read as JSON: expected bytes or str, got {_show(data)} of type {_type_name(data)}"
     )
 
 

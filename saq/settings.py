@@ -43,13 +43,10 @@ def import_settings(settings: str) -> SettingsDict:
         missing = isinstance(error, ModuleNotFoundError) and module_path.startswith(error.name or "/")
         hint = f"; looked in {os.getcwd()} and the installed packages" if missing else ""
         raise SettingsError(
-            f"cannot import {module_path!r} for the settings {path!r}: "
-            f"{type(error).__name__}: {error}{hint}"
+            f"cannot import {module_path!r} for the settings {path!r}: {type(error).__name__}: {error}{hint}"
         ) from error
     if not hasattr(module, name):
-        raise SettingsError(
-            f"the module {module_path!r} has no {name!r}{_similar(name, vars(module))}"
-        )
+        raise SettingsError(f"the module {module_path!r} has no {name!r}{_similar(name, vars(module))}")
     found = getattr(module, name)
     if callable(found):
         try:
@@ -58,8 +55,7 @@ def import_settings(settings: str) -> SettingsDict:
             raise SettingsError(f"{path}() raised {type(error).__name__}: {error}") from error
     if not isinstance(found, dict):
         raise SettingsError(
-            f"{path} must be a dict of settings, or a callable that returns one, not "
-            f"{type(found).__name__}"
+            f"{path} must be a dict of settings, or a callable that returns one, not {type(found).__name__}"
         )
     return check(found, path)
 

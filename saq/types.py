@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 class Context(TypedDict, total=False):
     """What a function and the hooks are called with. ``startup`` may put anything else in."""
 
-    worker: Required["Worker"]
-    job: "Job"
-    queue: "Queue"
+    worker: Required[Worker]
+    job: Job
+    queue: Queue
     exception: BaseException | None
 
 
 class JobTaskContext(TypedDict, total=True):
     """What a worker knows of a job it runs."""
 
-    task: "Task[Any]"
+    task: Task[Any]
     aborted: str | None
 
 
@@ -94,11 +94,11 @@ CtxType = TypeVar("CtxType", bound=Context)
 class SettingsDict(TypedDict, total=False):
     """The keyword parameters of ``Worker``, as a settings module holds them."""
 
-    queue: "Queue"
+    queue: Queue
     functions: Required[FunctionsType]
     concurrency: int
-    cron_jobs: Collection["CronJob"]
-    cron_tz: "tzinfo"
+    cron_jobs: Collection[CronJob]
+    cron_tz: tzinfo
     startup: LifecycleFunctionsType
     shutdown: LifecycleFunctionsType
     before_process: LifecycleFunctionsType

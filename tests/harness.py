@@ -82,9 +82,7 @@ class Harness:
         __tracebackhide__ = True
         if self._runner is None:
             self._runner = asyncio.Runner(loop_factory=new_event_loop)
-            self._runner.get_loop().set_exception_handler(
-                lambda _loop, context: self.errors.append(context)
-            )
+            self._runner.get_loop().set_exception_handler(lambda _loop, context: self.errors.append(context))
         return self._runner.run(main, context=self._context)
 
     def _task(self, coro: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:

@@ -63,9 +63,7 @@ def find_server(kind: str) -> Path:
         return Path(found)
     path = Path(kind)
     if not path.is_absolute():
-        raise ServerNotFound(
-            f"{kind!r} is no kind of server: say {', '.join(KINDS)} or an absolute path."
-        )
+        raise ServerNotFound(f"{kind!r} is no kind of server: say {', '.join(KINDS)} or an absolute path.")
     if not os.access(path, os.X_OK) or path.is_dir():
         raise ServerNotFound(f"{path} is not a program that can be run.")
     return path

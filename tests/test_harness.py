@@ -306,8 +306,6 @@ def test_the_good_ones_pass_and_the_bad_ones_fail(report: str):
 def test_it_says_why(report: str, name: str):
     parts = re.split(r"^_{3,} .*?(test_\w+)(?:\[.*\])? _{3,}$", report, flags=re.MULTILINE)
     said = "\n".join(
-        text
-        for head, text in zip(parts[1::2], parts[2::2], strict=True)
-        if head == f"test_bad_{name}"
+        text for head, text in zip(parts[1::2], parts[2::2], strict=True) if head == f"test_bad_{name}"
     )
     assert re.search(SAYS[name], said, re.DOTALL), said or report

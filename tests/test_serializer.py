@@ -197,9 +197,7 @@ def test_both_branches_agree(value: Any) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(anything, st.booleans(), st.sampled_from([None, 2]))
-def test_json_of_others_is_read_as_json_reads_it(
-    value: Any, ascii_only: bool, indent: int | None
-) -> None:
+def test_json_of_others_is_read_as_json_reads_it(value: Any, ascii_only: bool, indent: int | None) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
     try:
         text.encode()
@@ -536,9 +534,7 @@ def test_damaged_bytes_are_refused_or_read(value: Any, choice: st.DataObject) ->
     data = bytearray(dumps(value))
     for _ in range(choice.draw(st.integers(1, 3))):
         place = choice.draw(st.integers(0, len(data) - 1))
-        data[place] = choice.draw(
-            st.sampled_from(b'0-+.eE"\\u{}[],: \x00\xffnt') | st.integers(0, 255)
-        )
+        data[place] = choice.draw(st.sampled_from(b'0-+.eE"\\u{}[],: \x00\xffnt') | st.integers(0, 255))
     try:
         read = loads(data)
     except DecodeError:

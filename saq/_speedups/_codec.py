@@ -37,9 +37,7 @@ def new_key() -> str:
     return f"{time.time_ns() // 1000:013x}{_process}{next(_counter) & 0xFFFFFF:06x}"
 
 
-def pack_header(
-    priority: int, ttl: float, timeout: float, retries: int, scheduled: float
-) -> bytes:
+def pack_header(priority: int, ttl: float, timeout: float, retries: int, scheduled: float) -> bytes:
     """The header of a new job, without its time of queueing (the server sets it)."""
     if (
         priority == 0

@@ -196,9 +196,7 @@ class Queue(ABC):
         """Settles attempts that ended and claims up to ``claims`` jobs, in one round trip."""
 
     @abstractmethod
-    def settle(
-        self, job: Job, status: Status, *, result: Any = None, error: str | None = None
-    ) -> Settlement:
+    def settle(self, job: Job, status: Status, *, result: Any = None, error: str | None = None) -> Settlement:
         """Ends a claimed job. Raises ``SerializationError`` if the result cannot be stored."""
 
     @abstractmethod
@@ -234,9 +232,7 @@ class Queue(ABC):
         """Renews the lease of a claimed job no longer: it ran for longer than it may."""
 
     @abstractmethod
-    async def register(
-        self, worker_id: str, info: WorkerInfo, functions: Iterable[str], ttl: float
-    ) -> None:
+    async def register(self, worker_id: str, info: WorkerInfo, functions: Iterable[str], ttl: float) -> None:
         """Says for ``ttl`` seconds that a worker lives and which functions it knows; 0 takes it back."""
 
     @abstractmethod
@@ -279,9 +275,7 @@ class Queue(ABC):
         """
 
     @abstractmethod
-    async def finish(
-        self, job: Job, status: Status, *, result: Any = None, error: str | None = None
-    ) -> bool:
+    async def finish(self, job: Job, status: Status, *, result: Any = None, error: str | None = None) -> bool:
         """Ends a job with that outcome. A guest may end one that waits.
 
         Returns whether anything changed. Raises ``RunningError`` for a guest of a running job, and
@@ -324,9 +318,7 @@ class Queue(ABC):
         """Queues a scheduled job at once, or a finished one again. Returns whether anything changed."""
 
     @abstractmethod
-    async def _listen(
-        self, job_keys: list[str], take: Callable[[str, Status], Awaitable[bool]]
-    ) -> None:
+    async def _listen(self, job_keys: list[str], take: Callable[[str, Status], Awaitable[bool]]) -> None:
         """Hands each change of these jobs to ``take`` until that returns true."""
 
     # What is made of it -----------------------------------------------------------------------------------
@@ -550,9 +542,7 @@ class Queue(ABC):
             yield
         except BaseException:
             # Also when cancelled: the block must not be left before its jobs are aborted.
-            aborts = asyncio.gather(
-                *(child.abort("cancelled") for child in children), return_exceptions=True
-            )
+            aborts = asyncio.gather(*(child.abort("cancelled") for child in children), return_exceptions=True)
             await asyncio.shield(aborts)
             raise
         finally:

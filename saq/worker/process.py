@@ -62,9 +62,7 @@ def start(
     run_loop(_work(worker, queues if web else [], host, port, insecure))
 
 
-async def _work(
-    worker: Worker[Any], shown: list[Queue], host: str, port: int, insecure: bool
-) -> None:
+async def _work(worker: Worker[Any], shown: list[Queue], host: str, port: int, insecure: bool) -> None:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(worker.queue.disconnect)
         await worker.queue.connect()

@@ -54,7 +54,18 @@ class Why(enum.Enum):
 class Run:
     """One attempt of one job in this process."""
 
-    __slots__ = ("began", "deadline", "error", "job", "overdue", "running", "settled", "task", "thread", "why")
+    __slots__ = (
+        "began",
+        "deadline",
+        "error",
+        "job",
+        "overdue",
+        "running",
+        "settled",
+        "task",
+        "thread",
+        "why",
+    )
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -168,9 +179,7 @@ class Runner:
                 self._idle.set()
             self._ended()
 
-    async def _call_function(
-        self, run: Run, function: Callable[..., Any], context: dict[str, Any]
-    ) -> Any:
+    async def _call_function(self, run: Run, function: Callable[..., Any], context: dict[str, Any]) -> Any:
         job = run.job
         run.began = began = time.monotonic()
         run.running = True
@@ -179,9 +188,7 @@ class Runner:
             limit = min(timeout or heartbeat or 0, heartbeat or timeout or 0)
             run.deadline = deadline = began + limit
             if timeout:
-                job.__dict__["_renew_until"] = (
-                    began + timeout + self._hard_deadline + RENEW_MARGIN
-                )
+                job.__dict__["_renew_until"] = began + timeout + self._hard_deadline + RENEW_MARGIN
             if deadline < self._timer_at:
                 self._look_at(deadline)
         is_async = self._is_async.get(function)
@@ -339,7 +346,9 @@ class Runner:
         job = run.job
         run.overdue = True
         logger.warning(
-            "%s %s and cannot be stopped: its slot stays taken until it ends", job.info(), (run.why or Why.STOP).value
+            "%s %s and cannot be stopped: its slot stays taken until it ends",
+            job.info(),
+            (run.why or Why.STOP).value,
         )
         if run.why is Why.LOST or run.why is Why.STOP or job._member is None:
             return

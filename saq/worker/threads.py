@@ -39,9 +39,7 @@ class Threads:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._told = False
 
-    def run(
-        self, function: Callable[..., Any], *arguments: Any, **keywords: Any
-    ) -> asyncio.Future[Any]:
+    def run(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> asyncio.Future[Any]:
         """Calls a function in a thread, with the caller's context variables. The future holds what it returned
         or raised; cancelling that does not stop the function."""
         loop = self._loop = asyncio.get_running_loop()
@@ -59,7 +57,10 @@ class Threads:
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
             try:
-                result, error = call.context.run(call.function, *call.arguments, **call.keywords), None
+                result, error = (
+                    call.context.run(call.function, *call.arguments, **call.keywords),
+                    None,
+                )
             except BaseException as raised:
                 result, error = None, raised
             self._ended.append((call.future, result, error))

@@ -17,7 +17,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Collection
-from datetime import timezone, tzinfo
+from datetime import UTC, tzinfo
 from typing import Any, ClassVar, Generic
 
 from saq import cron
@@ -78,9 +78,7 @@ class Worker(Generic[CtxType]):
         UsageError: a ValueError that names the setting, and what was expected.
     """
 
-    SIGNALS: ClassVar[list[signal.Signals]] = (
-        [signal.SIGINT, signal.SIGTERM] if os.name != "nt" else []
-    )
+    SIGNALS: ClassVar[list[signal.Signals]] = [signal.SIGINT, signal.SIGTERM] if os.name != "nt" else []
 
     def __init__(
         self,
@@ -90,7 +88,7 @@ class Worker(Generic[CtxType]):
         id: str | None = None,
         concurrency: int = 10,
         cron_jobs: Collection[CronJob] | None = None,
-        cron_tz: tzinfo = timezone.utc,  # noqa: UP017: the documented default
+        cron_tz: tzinfo = UTC,  # noqa: UP017: the documented default
         startup: LifecycleFunctionsType | None = None,
         shutdown: LifecycleFunctionsType | None = None,
         before_process: LifecycleFunctionsType | None = None,

@@ -68,8 +68,7 @@ def _why_not(program: Path, needed: tuple[int, int]) -> str | None:
         return f"{program} is {_dotted(version)}, but {_dotted(MINIMUM)} or newer is needed"
     if version < needed:
         return (
-            f"{program} is {_dotted(version)}, but the data there were written by "
-            f"{_dotted(needed)} or newer"
+            f"{program} is {_dotted(version)}, but the data there were written by {_dotted(needed)} or newer"
         )
     return None
 

@@ -93,9 +93,7 @@ def prepare(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = directory.stat()
     except OSError as error:
-        raise EmbeddedServerError(
-            f"the directory of the embedded server cannot be made: {error}"
-        ) from error
+        raise EmbeddedServerError(f"the directory of the embedded server cannot be made: {error}") from error
     if status.st_uid != os.geteuid():
         raise EmbeddedServerError(
             f"{directory} belongs to another user (uid {status.st_uid}, this process has uid "

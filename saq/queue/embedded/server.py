@@ -371,8 +371,7 @@ def _python() -> str:
     found = shutil.which("python3")
     if found is None:
         raise EmbeddedServerError(
-            "the embedded server needs a Python interpreter for its sidecar, and there is no "
-            "python3 on PATH"
+            "the embedded server needs a Python interpreter for its sidecar, and there is no python3 on PATH"
         )
     return found
 

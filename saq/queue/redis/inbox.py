@@ -37,9 +37,7 @@ class Inbox:
         resubscribed: called after each new subscription but the first, to ask again what may have been missed.
     """
 
-    def __init__(
-        self, link: Link, handle: Handler, resubscribed: Callable[[], Awaitable[None]]
-    ) -> None:
+    def __init__(self, link: Link, handle: Handler, resubscribed: Callable[[], Awaitable[None]]) -> None:
         self._handle = handle
         self._resubscribed = resubscribed
         self._wire = Wire(link, "saq-inbox", push=self._push)

@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from saq.errors import ServerError
 from saq.queue.redis.scripts import evaluate
 from saq.queue.redis.wire import Link, Wire
-from saq.errors import ServerError
 
 if TYPE_CHECKING:
     from saq.job import Job
@@ -45,9 +45,7 @@ class LeaseKeeper:
         found: called in the owner's loop with members whose lease was lost, and with those to be aborted.
     """
 
-    def __init__(
-        self, link: Link, prefix: str, held: Mapping[str, Job], lease: float, found: Found
-    ) -> None:
+    def __init__(self, link: Link, prefix: str, held: Mapping[str, Job], lease: float, found: Found) -> None:
         self._link = link
         self._prefix = prefix
         self._held = held

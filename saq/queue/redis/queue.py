@@ -145,8 +145,7 @@ class RedisQueue(Queue):
         values = [self._records.value(job) for job in jobs]
         outbox = self._session.outbox
         taken = [
-            outbox.put(encode_key(job.key), value, False)
-            for job, value in zip(jobs, values, strict=True)
+            outbox.put(encode_key(job.key), value, False) for job, value in zip(jobs, values, strict=True)
         ]
         if len(taken) == 1:
             return [_enqueued(jobs[0], await taken[0])]
@@ -221,9 +220,7 @@ class RedisQueue(Queue):
         waiting = list(self._waiters)
         for i in range(0, len(waiting), READ_AT_ONCE):
             part = waiting[i : i + READ_AT_ONCE]
-            for key, entry in zip(
-                part, await session.run("read", session.channel, *part), strict=True
-            ):
+            for key, entry in zip(part, await session.run("read", session.channel, *part), strict=True):
                 if not entry:
                     self._tell(key, None)
                 elif entry[0] == b"finished":
@@ -249,9 +246,7 @@ class RedisQueue(Queue):
         elif self._claimant is not None:  # due, pause, resume
             self._claimant.on_news()
 
-    async def _listen(
-        self, job_keys: list[str], take: Callable[[str, Status], Awaitable[bool]]
-    ) -> None:
+    async def _listen(self, job_keys: list[str], take: Callable[[str, Status], Awaitable[bool]]) -> None:
         session = self._session
         await session.inbox.subscribe(session.channel)
         changes: asyncio.Queue[tuple[str, Status]] = asyncio.Queue()
@@ -287,9 +282,7 @@ class RedisQueue(Queue):
         self._lease = lease
         self._max_lost = max_lost
         worker = names.quoted(claimant.id)
-        await self._session.inbox.subscribe(
-            f"{self._prefix}control", f"{self._prefix}control:{worker}"
-        )
+        await self._session.inbox.subscribe(f"{self._prefix}control", f"{self._prefix}control:{worker}")
 
     async def detach(self, claimant: Claimant) -> None:
         worker = names.quoted(claimant.id)
@@ -334,9 +327,7 @@ class RedisQueue(Queue):
             state == b"p",
         )
 
-    def _settled(
-        self, done: Sequence[Settlement], verdicts: bytes, now: int
-    ) -> list[Status | None]:
+    def _settled(self, done: Sequence[Settlement], verdicts: bytes, now: int) -> list[Status | None]:
         outcomes: list[Status | None] = []
         held, suspects = self._held, self._suspects
         for settlement, verdict in zip(done, verdicts, strict=True):
@@ -405,9 +396,7 @@ class RedisQueue(Queue):
     async def _renewed(self, jobs: list[Job]) -> list[Job]:
         """The claim took long to arrive: what is still ours?"""
         members = [job._member for job in jobs]
-        _, lost, _, _ = await self._session.run(
-            "renew", int(self._lease * 1000), *members, patience=None
-        )
+        _, lost, _, _ = await self._session.run("renew", int(self._lease * 1000), *members, patience=None)
         gone = set(lost)
         for job in jobs:
             if job._member in gone:
@@ -447,9 +436,7 @@ class RedisQueue(Queue):
         job = Job("", key=key, queue=self)
         return Settlement(job, Status.FAILED, member, head, body)
 
-    def settle(
-        self, job: Job, status: Status, *, result: Any = None, error: str | None = None
-    ) -> Settlement:
+    def settle(self, job: Job, status: Status, *, result: Any = None, error: str | None = None) -> Settlement:
         records = self._records
         body = records.outcome(result)
         fields = job.__dict__
@@ -544,9 +531,7 @@ class RedisQueue(Queue):
             if reason:
                 self._found([], [(owner._member or b"", reason.decode("utf-8", "replace"))])
 
-    async def finish(
-        self, job: Job, status: Status, *, result: Any = None, error: str | None = None
-    ) -> bool:
+    async def finish(self, job: Job, status: Status, *, result: Any = None, error: str | None = None) -> bool:
         if status not in TERMINAL_STATUSES:
             raise UsageError(f"a job cannot finish as {status!r}")
         owner = self._owner(job)
@@ -554,7 +539,12 @@ class RedisQueue(Queue):
             outcome = await self._settle_now(self.settle(owner, status, result=result, error=error))
             if outcome is None:
                 raise StaleError(f"{job.info()} is not owned by this process any more")
-            job.status, job.result, job.error, job.completed = outcome, result, error, owner.completed
+            job.status, job.result, job.error, job.completed = (
+                outcome,
+                result,
+                error,
+                owner.completed,
+            )
             return True
         body = self._records.outcome(result)
         suffix = f";o{len(body)}" if body else ""
@@ -562,14 +552,10 @@ class RedisQueue(Queue):
             text = encode_text(error)
             suffix += f";e{len(text)}"
             body += text
-        (where,) = await self._session.calls.call(
-            "finish", encode_key(job.key), status.value, suffix, body
-        )
+        (where,) = await self._session.calls.call("finish", encode_key(job.key), status.value, suffix, body)
         return self._ended(job, where, status, result, error)
 
-    def _ended(
-        self, job: Job, where: bytes, status: Status, result: Any, error: str | None
-    ) -> bool:
+    def _ended(self, job: Job, where: bytes, status: Status, result: Any, error: str | None) -> bool:
         if where == b"active":
             raise RunningError(f"{job.info()} is running: only its owner may end it; abort it instead")
         if where in (b"finished", b"missing"):
@@ -712,9 +698,7 @@ class RedisQueue(Queue):
 
     # What workers do beside claiming ----------------------------------------------------------------------
 
-    async def register(
-        self, worker_id: str, info: WorkerInfo, functions: Iterable[str], ttl: float
-    ) -> None:
+    async def register(self, worker_id: str, info: WorkerInfo, functions: Iterable[str], ttl: float) -> None:
         await self._session.run(
             "register",
             names.quoted(worker_id),
@@ -726,7 +710,11 @@ class RedisQueue(Queue):
     async def tick(self, entry: str, at: float, job: Job) -> str:
         job.queue = self
         _, verdict = await self._session.calls.call(
-            "cron", encode_text(entry), int(at * 1000), encode_key(job.key), self._records.value(job)
+            "cron",
+            encode_text(entry),
+            int(at * 1000),
+            encode_key(job.key),
+            self._records.value(job),
         )
         return str(verdict.decode())
 

@@ -201,9 +201,7 @@ class Records:
                 changes += f";{tag}{fields[name] or 0!r}"
         return changes
 
-    def claimed(
-        self, member: bytes, value: bytes, history: Any, now: int, worker: str, suffix: bytes
-    ) -> Job:
+    def claimed(self, member: bytes, value: bytes, history: Any, now: int, worker: str, suffix: bytes) -> Job:
         """A job that was just claimed. Raises ``DecodeError`` if its bytes are none.
 
         ``suffix`` is what a record says of a first attempt that began now.

@@ -73,5 +73,11 @@ class Lane:
         async with self._turn:
             self._number += 1
             return await evaluate(
-                self._wire, name, self._prefix, self._client, self._number, *arguments, patience=patience
+                self._wire,
+                name,
+                self._prefix,
+                self._client,
+                self._number,
+                *arguments,
+                patience=patience,
             )

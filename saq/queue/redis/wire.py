@@ -305,9 +305,7 @@ class Wire:
                 first = error
         return await self._call_again(command, patience, first)
 
-    async def _call_again(
-        self, command: tuple[Any, ...], patience: float | None, error: Exception
-    ) -> Any:
+    async def _call_again(self, command: tuple[Any, ...], patience: float | None, error: Exception) -> Any:
         began = time.monotonic()
         tries = 1
         while not self._closed:
