@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from saq.types import DurationKind
 
 
-class Status(str, enum.Enum):
+class Status(str, enum.Enum):  # noqa: UP042 - `str()` of a StrEnum differs
     """Where a job is in its life."""
 
     NEW = "new"
@@ -65,7 +65,7 @@ class Job:
         function: the name a worker knows the function by.
         kwargs: its arguments.
         queue: the queue it belongs to; set when it is enqueued.
-        key: its identity in the queue: no second job of that key while this one is incomplete. New by default.
+        key: its identity in the queue: no second job of that key while it is incomplete. New by default.
         timeout: seconds an attempt may take; 0 or None is no limit.
         heartbeat: seconds an attempt may go on without ``update()``; 0 is no limit.
         retries: attempts in all.
@@ -126,8 +126,8 @@ class Job:
     def __post_init__(self) -> None:
         if type(self.status) is not Status:
             self.status = Status(str(self.status).lower())
-        if self.key is None:
-            self.key = new_key()
+        if self.key is None:  # what `key=None` has always meant
+            self.key = new_key()  # type: ignore[unreachable]
 
     def __repr__(self) -> str:
         return self.info(full=True)

@@ -99,7 +99,7 @@ def unpack_header(head: bytes) -> dict[str, Any]:
 
 
 def join_netstrings(parts: list[bytes]) -> bytes:
-    """``3:abc`` for each part, one after the other (https://cr.yp.to/proto/netstrings.txt, without commas)."""
+    """``3:abc`` for each part, one after the other (cr.yp.to/proto/netstrings.txt, without commas)."""
     return b"".join([b"%d:%b" % (len(part), part) for part in parts])
 
 

@@ -125,8 +125,8 @@ class Queue(ABC):
         Raises:
             InvalidUrlError: no backend goes by that URL.
         """
-        scheme = url.partition("://")[0] if isinstance(url, str) and "://" in url else ""
-        if scheme in ("redis", "rediss", "valkey", "valkeys", "unix", "embedded"):
+        scheme, separator, _ = str(url).partition("://")
+        if separator and scheme in ("redis", "rediss", "valkey", "valkeys", "unix", "embedded"):
             from saq.queue.redis import RedisQueue
 
             return RedisQueue.from_url(url, **kwargs)
@@ -239,8 +239,8 @@ class Queue(ABC):
     async def tick(self, entry: str, at: float, job: Job) -> str:
         """Enqueues the job of a cron tick (epoch seconds), once however many workers say so.
 
-        Returns 'first' (a new entry: only recorded), 'enqueued', 'done' (by another) or 'running' (skipped: the
-        job of the tick before is incomplete).
+        Returns 'first' (a new entry: only recorded), 'enqueued', 'done' (by another) or 'running' (skipped:
+        the job of the tick before is incomplete).
         """
 
     @abstractmethod
@@ -286,7 +286,7 @@ class Queue(ABC):
     async def abort(self, job: Job, error: str, ttl: float = 5) -> bool:
         """Ends a job that waits, at once, or asks for the end of one that runs.
 
-        Returns False if it had ended or never was. ``ttl`` has no effect: the intent lasts as long as the job.
+        Returns False if it had ended or never was. ``ttl`` has no effect: the intent lasts as the job does.
         """
 
     @abstractmethod
@@ -393,8 +393,8 @@ class Queue(ABC):
     async def enqueue_many(self, jobs: Iterable[Job | str]) -> list[Job | None]:
         """Enqueues any number of jobs in few calls; ``jobs`` may be a generator.
 
-        Returns what ``enqueue`` would return for each. An error says in a note at which job it happened: those
-        before it may have been enqueued.
+        Returns what ``enqueue`` would return for each. An error says in a note at which job it happened:
+        those before it may have been enqueued.
         """
         sent: list[Job | None] = []
         chunk: list[Job] = []

@@ -3,8 +3,8 @@
 Owns when a worker settles and claims: both in one call, one call at a time. Must not run a job.
 
 Jobs never wait for the server to be claimed or settled, so cancelling one can neither lose its settlement nor
-corrupt an answer. A settlement that could not be delivered is sent again until the server has taken it, or has
-called it stale.
+corrupt an answer. A settlement that could not be delivered is sent again until the server has taken it, or
+has called it stale.
 """
 
 from __future__ import annotations

@@ -55,9 +55,7 @@ def start(
     from saq.settings import import_settings
 
     found = import_settings(settings)
-    queues = [found["queue"]]
-    for path in extra_web_settings or []:
-        queues.append(import_settings(path)["queue"])
+    queues = [found["queue"], *(import_settings(path)["queue"] for path in extra_web_settings or ())]
     worker: Worker[Any] = Worker(**found)
     run_loop(_work(worker, queues if web else [], host, port, insecure))
 

@@ -404,7 +404,7 @@ class Runner:
 def is_coroutine_function(function: Callable[..., Any]) -> bool:
     """Whether calling it gives a coroutine; also for callable objects."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004: what calling it would call
+        getattr(function, "__call__", None)  # noqa: B004
     )
 
 

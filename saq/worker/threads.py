@@ -2,9 +2,9 @@
 
 Owns a few daemon threads and the way of their results back to the loop. Must not know jobs.
 
-Results come back in batches, one wake-up of the loop for all that ended meanwhile: for short functions this is
-several times faster than `run_in_executor`. The threads are daemons: a function that never ends must not keep
-the process from ending.
+Results come back in batches, one wake-up of the loop for all that ended meanwhile: for short functions this
+is several times faster than `run_in_executor`. The threads are daemons: a function that never ends must not
+keep the process from ending.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ class Threads:
         self._told = False
 
     def run(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> asyncio.Future[Any]:
-        """Calls a function in a thread, with the caller's context variables. The future holds what it returned
-        or raised; cancelling that does not stop the function."""
+        """Calls a function in a thread, with the caller's context variables.
+
+        The future holds what it returned or raised; cancelling that does not stop the function.
+        """
         loop = self._loop = asyncio.get_running_loop()
         future = loop.create_future()
         self._busy += 1

@@ -27,8 +27,8 @@ CLOCK_EVERY = 300.0
 class Schedule:
     """The cron entries of a worker.
 
-    Every worker with an entry says each of its ticks; the queue lets the first one through. Ticks are reckoned
-    from the server's clock, so that workers whose clocks differ agree on them.
+    Every worker with an entry says each of its ticks; the queue lets the first one through. Ticks are
+    reckoned from the server's clock, so that workers whose clocks differ agree on them.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Schedule:
 
 
 def _entry_name(entry: CronJob, names: Mapping[Any, str]) -> str:
-    """An entry is its function, expression and arguments: two of one function do not get in each other's way."""
+    """Its function, expression and arguments: two of one function do not get in each other's way."""
     name = f"{names[entry.function]}:{entry.cron}"
     if entry.kwargs:
         digest = hashlib.sha1(serializer.dumps(dict(entry.kwargs), "kwargs"), usedforsecurity=False)

@@ -53,8 +53,8 @@ class Worker(Generic[CtxType]):
 
     Args:
         queue: whose jobs.
-        functions: async or sync callables ``f(ctx, *, …)``, or pairs (name, callable). A callable is known by its
-            ``__qualname__``.
+        functions: async or sync callables ``f(ctx, *, …)``, or pairs (name, callable). A callable is known by
+            its ``__qualname__``.
         id: its name; a new one by default.
         concurrency: how many jobs run at once.
         cron_jobs: functions that the clock enqueues.
@@ -88,7 +88,7 @@ class Worker(Generic[CtxType]):
         id: str | None = None,
         concurrency: int = 10,
         cron_jobs: Collection[CronJob] | None = None,
-        cron_tz: tzinfo = UTC,  # noqa: UP017: the documented default
+        cron_tz: tzinfo = UTC,  # noqa: UP017
         startup: LifecycleFunctionsType | None = None,
         shutdown: LifecycleFunctionsType | None = None,
         before_process: LifecycleFunctionsType | None = None,
@@ -141,8 +141,8 @@ class Worker(Generic[CtxType]):
                 self._names[function] = name
         self.startup = startup
         self.shutdown = shutdown
-        self.before_process = before_process  # type: ignore[assignment]
-        self.after_process = after_process  # type: ignore[assignment]
+        self.before_process = before_process
+        self.after_process = after_process
         self.context: Any = {"worker": self, "queue": queue}
         self.event = asyncio.Event()
         self._grace = shutdown_grace_period_s or 0

@@ -34,7 +34,7 @@ class Inbox:
     Args:
         link: how to reach the server.
         handle: takes (kind, key, data) of each message.
-        resubscribed: called after each new subscription but the first, to ask again what may have been missed.
+        resubscribed: called after each new subscription but the first: asks again what may have been missed.
     """
 
     def __init__(self, link: Link, handle: Handler, resubscribed: Callable[[], Awaitable[None]]) -> None:

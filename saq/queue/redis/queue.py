@@ -506,9 +506,8 @@ class RedisQueue(Queue):
                 changes["meta"] = job.meta
             if job.progress and "progress" not in changes:
                 changes["progress"] = job.progress
-        elif job._member is None and "_suffix" in job.__dict__ and job.status is not Status.QUEUED:
-            if job.status not in TERMINAL_STATUSES:
-                raise StaleError(f"{job.info()} is not owned by this process any more")
+        elif "_suffix" in job.__dict__ and job.status in (Status.ACTIVE, Status.ABORTING):
+            raise StaleError(f"{job.info()} is not owned by this process any more")
         for name, value in fields.items():
             setattr(job, name, value)
         header = self._records.header_changes(job, fields)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PRIORITIES = range(-32768, 32768)
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Job)}
-#: Kept in the payload when they differ from their default. The others are the header's, the record's, or known.
+#: Kept in the payload when they differ from their default. The others are the header's or the record's.
 _PAYLOAD = ("heartbeat", "retry_delay", "retry_backoff", "group_key", "meta", "progress")
 _HEADER_TAGS = {"ttl": "t", "timeout": "T", "retries": "r"}
 #: What `update` may change.

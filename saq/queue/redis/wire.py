@@ -21,6 +21,7 @@ from typing import Any
 import hiredis
 import redis.asyncio as aioredis
 import redis.exceptions
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -89,14 +90,14 @@ class Link:
         scheme = "rediss" if "ssl" in self._connection_class.__name__.lower() else "redis"
         return f"{scheme}://{host}:{port}/{settings.get('db') or 0}"
 
-    async def open(self, name: str) -> aioredis.Connection:
+    async def open(self, name: str) -> AbstractConnection:
         """A new connection, hands shaken. Raises what redis-py raises."""
         settings = self._settings
         if not settings.get("client_name"):
             settings = settings | {"client_name": name}
-        connection: aioredis.Connection = self._connection_class(**settings)
+        connection = self._connection_class(**settings)
         try:
-            await connection.connect()
+            await connection.connect()  # type: ignore[no-untyped-call]
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -166,7 +167,7 @@ class Wire:
         self._push = push
         self._silence = silence
         self._pipe: _Pipe | None = None
-        self._connection: aioredis.Connection | None = None
+        self._connection: AbstractConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._been_there = False
@@ -221,7 +222,7 @@ class Wire:
             self._watch.cancel()
             self._watch = None
         if connection is not None:
-            connection._close()
+            connection._close()  # type: ignore[no-untyped-call]
         for future in pipe.waiting:
             if not future.done():
                 future.set_exception(
@@ -276,7 +277,7 @@ class Wire:
         """Sends a command and returns its answer; sends it again when the connection broke.
 
         Args:
-            patience: seconds to go on trying; None is for ever. A server that was never reached is tried once.
+            patience: seconds to go on trying; None is for ever. A server never reached is tried once.
 
         Raises:
             UnreachableError: the server was not there, or went away and stayed away.
