@@ -52,7 +52,8 @@ class Inbox:
             self._channels[channel] = asyncio.Event()
         if self._keeper is None:
             await self._wire.connect()  # the first time, the caller hears of a failure
-            self._keeper = asyncio.create_task(self._keep(), name="saq-inbox")
+            if self._keeper is None:  # somebody else may have come first meanwhile
+                self._keeper = asyncio.create_task(self._keep(), name="saq-inbox")
         elif fresh:
             self._wire.write("SUBSCRIBE", *fresh)
         for channel in channels:

@@ -13,14 +13,14 @@ if place == 'active' then
   -- The intent is stored: it outlives the worker that should hear it. The first reason stands.
   if not run.abort then
     run.abort = why
-    redis.call('HSET', P .. 'runs', key, pack_run(run))
+    call('HSET', P .. 'runs', key, pack_run(run))
     announce({ key }, 'aborting')
   end
-  post(P .. 'control:' .. worker, 'abort', string.format('%.0f', run.token) .. ':' .. key, run.abort)
+  post(P .. 'control:' .. worker, 'abort', run.token .. ':' .. key, run.abort)
 elseif value then
-  redis.call('ZREM', P .. 'queued', key)
-  redis.call('ZREM', P .. 'scheduled', key)
-  finish({ { key = key, value = value, status = 'aborted', suffix = run_suffix(run, why), body = why } })
+  call('ZREM', P .. 'queued', key)
+  call('ZREM', P .. 'scheduled', key)
+  finish_one(key, value, 'aborted', why, run)
 end
 send_mail()
 return remember({ place, worker })

@@ -7,13 +7,13 @@
 local answer = earlier_answer()
 if answer then return answer end
 local entry, tick = ARGV[3], tonumber(ARGV[4])
-local last = tonumber(redis.call('ZSCORE', P .. 'cron', entry) or -1)
+local last = tonumber(call('ZSCORE', P .. 'cron', entry) or -1)
 if last < 0 then
-  redis.call('ZADD', P .. 'cron', tick, entry)
+  call('ZADD', P .. 'cron', tick, entry)
   return remember({ now, 'first' })
 end
 if tick <= last or tick > now then return { now, 'done' } end
-redis.call('ZADD', P .. 'cron', tick, entry)
+call('ZADD', P .. 'cron', tick, entry)
 local verdict = insert({ ARGV[5] }, { ARGV[6] })
 send_mail()
 return remember({ now, verdict == '1' and 'enqueued' or 'running' })

@@ -8,12 +8,12 @@ if answer then return answer end
 local key = ARGV[3]
 local was, value = place_of(key)
 if was ~= 'active' and was ~= 'missing' then
-  redis.call('ZREM', P .. 'queued', key)
-  redis.call('ZREM', P .. 'scheduled', key)
+  call('ZREM', P .. 'queued', key)
+  call('ZREM', P .. 'scheduled', key)
   drop_record(key)
-  local waiting = redis.call('HGET', P .. 'waiting', key)
+  local waiting = call('HGET', P .. 'waiting', key)
   if waiting then post_all(waiting, 'deleted', key, '') end
-  for _, name in ipairs({ 'jobs', 'runs', 'patch', 'waiting' }) do redis.call('HDEL', P .. name, key) end
+  for _, name in ipairs({ 'jobs', 'runs', 'patch', 'waiting' }) do call('HDEL', P .. name, key) end
 end
 send_mail()
 return remember({ was })

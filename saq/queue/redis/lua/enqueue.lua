@@ -11,9 +11,9 @@ for i = 5, #ARGV, 2 do
   values[#values + 1] = ARGV[i + 1]
 end
 local verdicts = insert(keys, values)
-if string.find(ARGV[4], 'w', 1, true) then
+if find(ARGV[4], 'w', 1, true) then
   for i, key in ipairs(keys) do
-    if string.sub(ARGV[4], i, i) == 'w' then wait_for(key, ARGV[3]) end
+    if sub(ARGV[4], i, i) == 'w' then wait_for(key, ARGV[3]) end
   end
 end
 send_mail()

@@ -8,9 +8,9 @@ if answer then return answer end
 local key = ARGV[3]
 local place, value = place_of(key)
 if value and place ~= 'active' then
-  redis.call('ZREM', P .. 'queued', key)
-  redis.call('ZREM', P .. 'scheduled', key)
-  finish({ { key = key, value = value, status = ARGV[4], suffix = ARGV[5], body = ARGV[6] } })
+  call('ZREM', P .. 'queued', key)
+  call('ZREM', P .. 'scheduled', key)
+  finish({ key }, { value }, { ARGV[4] }, { ARGV[5] }, { ARGV[6] })
 end
 send_mail()
 return remember({ place })

@@ -3,10 +3,10 @@
 -- ARGV  'on' | 'off'
 --@include clock header mail order
 if ARGV[1] == 'on' then
-  redis.call('HSET', P .. 'meta', 'paused', now)
-  redis.call('DEL', P .. 'wake')
+  call('HSET', P .. 'meta', 'paused', now)
+  call('DEL', P .. 'wake')
 else
-  redis.call('HDEL', P .. 'meta', 'paused')
+  call('HDEL', P .. 'meta', 'paused')
   wake()
 end
 post(P .. 'control', ARGV[1] == 'on' and 'pause' or 'resume', '', '')

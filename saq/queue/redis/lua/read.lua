@@ -12,11 +12,11 @@ for i = 2, #ARGV do
   if was == 'missing' then
     answer[i - 1] = 0
   elseif was == 'finished' then
-    answer[i - 1] = { was, redis.call('GET', P .. 'job:' .. key) }
+    answer[i - 1] = { was, call('GET', P .. 'job:' .. key) }
   else
     run = run or { attempts = 0, charged = 0, lost = 0, started = 0, worker = '', abort = false, err = false }
     answer[i - 1] = {
-      was, value, redis.call('HGET', P .. 'patch', key), tonumber(due or 0), run.attempts, run.charged,
+      was, value, call('HGET', P .. 'patch', key), tonumber(due or 0), run.attempts, run.charged,
       run.lost, run.started, run.worker, run.abort, run.err,
     }
     if ARGV[1] ~= '' then wait_for(key, ARGV[1]) end

@@ -7,15 +7,15 @@ local deadline = now + tonumber(ARGV[1])
 local arguments, members, keys = {}, {}, {}
 for i = 2, #ARGV do
   members[i - 1] = ARGV[i]
-  keys[i - 1] = string.sub(ARGV[i], string.find(ARGV[i], ':', 1, true) + 1)
+  keys[i - 1] = key_of(ARGV[i])
   arguments[#arguments + 1] = deadline
   arguments[#arguments + 1] = ARGV[i]
 end
-local held = redis.call('ZMSCORE', P .. 'active', unpack(members))
-redis.call('ZADD', P .. 'active', 'XX', unpack(arguments))
+local held = call('ZMSCORE', P .. 'active', unpack(members))
+call('ZADD', P .. 'active', 'XX', unpack(arguments))
 redis.pcall('HSET', P .. 'meta', 'stepped', now)
 local lost, aborted, reasons = {}, {}, {}
-local runs = redis.call('HMGET', P .. 'runs', unpack(keys))
+local runs = call('HMGET', P .. 'runs', unpack(keys))
 for i, member in ipairs(members) do
   if not held[i] then
     lost[#lost + 1] = member

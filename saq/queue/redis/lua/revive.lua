@@ -8,25 +8,25 @@ if answer then return answer end
 local key = ARGV[3]
 local was, value = place_of(key)
 if was == 'scheduled' and ARGV[4] == '1' then
-  redis.call('ZREM', P .. 'scheduled', key)
-  redis.call('ZADD', P .. 'queued', place((split_value(value)), take_sequence(1) + 1), key)
+  call('ZREM', P .. 'scheduled', key)
+  call('ZADD', P .. 'queued', place((split_value(value)), take_sequence(1) + 1), key)
   wake()
 elseif was == 'finished' then
-  local record = redis.call('GET', P .. 'job:' .. key)
+  local record = call('GET', P .. 'job:' .. key)
   local header, rest = split_value(record)
   local cut = #rest
   for _, section in ipairs({ 'm', 'e', 'o' }) do cut = cut - header_number(header, section, 0) end
   local length = header_number(header, 'm', 0)
-  if redis.call('ZREM', P .. 'failed', key) == 1 then
-    redis.call('HINCRBY', P .. 'meta', 'failed_bytes', -#record)
+  if call('ZREM', P .. 'failed', key) == 1 then
+    call('HINCRBY', P .. 'meta', 'failed_bytes', -#record)
   end
-  redis.call('ZREM', P .. 'finished', key)
-  redis.call('UNLINK', P .. 'job:' .. key)
+  call('ZREM', P .. 'finished', key)
+  call('UNLINK', P .. 'job:' .. key)
   local base = string.gsub(string.match(header, '^%d+(.-);S'), ';s[^;]*', '')
-  redis.call('ZADD', P .. 'queued', place(base, take_sequence(1) + 1), key)
-  redis.call('HSET', P .. 'jobs', key, string.format('%.0f', now) .. base .. string.sub(rest, 1, cut))
-  if length > 0 then redis.call('HSET', P .. 'patch', key, string.sub(rest, -length)) end
-  redis.call('HINCRBY', P .. 'stats', 'enqueued', 1)
+  call('ZADD', P .. 'queued', place(base, take_sequence(1) + 1), key)
+  call('HSET', P .. 'jobs', key, stamp .. base .. sub(rest, 1, cut))
+  if length > 0 then call('HSET', P .. 'patch', key, sub(rest, -length)) end
+  call('HINCRBY', P .. 'stats', 'enqueued', 1)
   wake()
   announce({ key }, 'queued')
 end

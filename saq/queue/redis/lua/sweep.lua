@@ -5,7 +5,7 @@
 --@include clock header runs mail order finish promote expire
 local swept = {}
 if ARGV[4] ~= 'due' then
-  local meta = redis.call('HMGET', P .. 'meta', 'stepped', 'calm')
+  local meta = call('HMGET', P .. 'meta', 'stepped', 'calm')
   if calm(meta[1], meta[2], tonumber(ARGV[1])) then
     swept = expire(tonumber(ARGV[2]), ARGV[3] ~= '' and ARGV[3] or nil)
   end
@@ -13,17 +13,17 @@ end
 if ARGV[4] ~= 'leases' then promote() end
 if #swept > 0 or #promoted > 0 then wake() end
 if ARGV[4] == 'all' then
-  redis.call('ZREMRANGEBYSCORE', P .. 'functions', '-inf', now - 86400000)
-  local old = redis.call('ZRANGEBYSCORE', P .. 'failed', '-inf', now - KEPT_FAILED_MS, 'LIMIT', 0, 100)
+  call('ZREMRANGEBYSCORE', P .. 'functions', '-inf', now - 86400000)
+  local old = call('ZRANGEBYSCORE', P .. 'failed', '-inf', now - KEPT_FAILED_MS, 'LIMIT', 0, 100)
   for _, key in ipairs(old) do
-    if redis.call('PTTL', P .. 'job:' .. key) ~= -1 then drop_record(key) end
+    if call('PTTL', P .. 'job:' .. key) ~= -1 then drop_record(key) end
   end
-  local cursor = redis.call('HGET', P .. 'meta', 'watch_cursor') or '0'
-  local page = redis.call('HSCAN', P .. 'watching', cursor, 'COUNT', 100)
+  local cursor = call('HGET', P .. 'meta', 'watch_cursor') or '0'
+  local page = call('HSCAN', P .. 'watching', cursor, 'COUNT', 100)
   for i = 1, #page[2], 2 do
-    if tonumber(string.match(page[2][i + 1], '^%d+')) < now then redis.call('HDEL', P .. 'watching', page[2][i]) end
+    if tonumber(string.match(page[2][i + 1], '^%d+')) < now then call('HDEL', P .. 'watching', page[2][i]) end
   end
-  redis.call('HSET', P .. 'meta', 'watch_cursor', page[1])
+  call('HSET', P .. 'meta', 'watch_cursor', page[1])
 end
 send_mail()
 return { swept, promoted }

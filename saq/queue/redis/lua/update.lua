@@ -7,11 +7,10 @@
 local answer = earlier_answer()
 if answer then return answer end
 local key, member, header_changes = ARGV[3], ARGV[4], ARGV[5]
-if member ~= '' and not redis.call('ZSCORE', P .. 'active', member) then return remember({ 'stale', '' }) end
+if member ~= '' and not call('ZSCORE', P .. 'active', member) then return remember({ 'stale', '' }) end
 local was, value, run = place_of(key)
 local changes = {}
 for i = 6, #ARGV do changes[#changes + 1] = ARGV[i] end
-local stamp = string.format('%.0f', now)
 changes[#changes + 1] = 'touched'
 changes[#changes + 1] = stamp
 
@@ -25,23 +24,23 @@ local function replace_header(header)
 end
 
 if value then
-  local patch = redis.call('HGET', P .. 'patch', key)
-  redis.call('HSET', P .. 'patch', key, merge_patch(patch, changes))
+  local patch = call('HGET', P .. 'patch', key)
+  call('HSET', P .. 'patch', key, merge_patch(patch, changes))
   if header_changes ~= '' then
     local header, rest = split_value(value)
-    redis.call('HSET', P .. 'jobs', key, replace_header(header) .. rest)
+    call('HSET', P .. 'jobs', key, replace_header(header) .. rest)
   end
   announce({ key }, was ~= 'active' and 'queued' or run.abort and 'aborting' or 'active')
 elseif was == 'finished' then
-  local record = redis.call('GET', P .. 'job:' .. key)
+  local record = call('GET', P .. 'job:' .. key)
   local header, rest = split_value(record)
   local length = header_number(header, 'm', 0)
-  local patch = merge_patch(length > 0 and string.sub(rest, -length), changes)
+  local patch = merge_patch(length > 0 and sub(rest, -length), changes)
   header = replace_header(string.gsub(header, ';m%d+', '')) .. ';m' .. #patch
-  local changed = header .. string.sub(rest, 1, #rest - length) .. patch
-  redis.call('SET', P .. 'job:' .. key, changed, 'KEEPTTL')
-  if redis.call('ZSCORE', P .. 'failed', key) then
-    redis.call('HINCRBY', P .. 'meta', 'failed_bytes', #changed - #record)
+  local changed = header .. sub(rest, 1, #rest - length) .. patch
+  call('SET', P .. 'job:' .. key, changed, 'KEEPTTL')
+  if call('ZSCORE', P .. 'failed', key) then
+    call('HINCRBY', P .. 'meta', 'failed_bytes', #changed - #record)
   end
   announce({ key }, string.match(header, ';S(%a+)'))
 end

@@ -4,7 +4,7 @@
 --@include clock
 local channel, until_ms = ARGV[1], now + tonumber(ARGV[2]) * 1000
 for i = 3, #ARGV do
-  local entry = redis.call('HGET', P .. 'watching', ARGV[i])
+  local entry = call('HGET', P .. 'watching', ARGV[i])
   local last, channels = 0, {}
   if entry then
     last = tonumber(string.match(entry, '^%d+'))
@@ -16,9 +16,9 @@ for i = 3, #ARGV do
   end
   if ARGV[2] ~= '0' then channels[#channels + 1] = channel end
   if #channels == 0 then
-    redis.call('HDEL', P .. 'watching', ARGV[i])
+    call('HDEL', P .. 'watching', ARGV[i])
   else
-    redis.call('HSET', P .. 'watching', ARGV[i],
+    call('HSET', P .. 'watching', ARGV[i],
       string.format('%.0f ', math.max(last, until_ms)) .. table.concat(channels, ' '))
   end
 end

@@ -6,12 +6,12 @@ local EXPIRED_AT_ONCE, DEFAULT_TIMEOUT, DEFAULT_RETRIES = 100, 10, 1
 local LOST = 'lost: %d workers in a row died or were cut off while running this job (max_lost); last worker: %s'
 local OVERTIME = 'timed out: still running when its lease ended, past its timeout of %s s; worker: %s'
 local function expire(max_lost, message)
-  local expired = redis.call('ZRANGEBYSCORE', P .. 'active', '-inf', now, 'LIMIT', 0, EXPIRED_AT_ONCE)
-  local ended, taken_back = {}, {}
+  local expired = call('ZRANGEBYSCORE', P .. 'active', '-inf', stamp, 'LIMIT', 0, EXPIRED_AT_ONCE)
+  local taken_back, swept = {}, {}
   for _, member in ipairs(expired) do
-    redis.call('ZREM', P .. 'active', member)
-    local key = string.sub(member, string.find(member, ':', 1, true) + 1)
-    local value, packed = redis.call('HGET', P .. 'jobs', key), redis.call('HGET', P .. 'runs', key)
+    call('ZREM', P .. 'active', member)
+    local key = key_of(member)
+    local value, packed = call('HGET', P .. 'jobs', key), call('HGET', P .. 'runs', key)
     if value and packed then
       local run, header = read_run(packed), split_value(value)
       local timeout = header_number(header, 'T', DEFAULT_TIMEOUT)
@@ -24,34 +24,31 @@ local function expire(max_lost, message)
         if run.charged >= header_number(header, 'r', DEFAULT_RETRIES) then status, reason = 'failed', run.err end
       else
         run.lost = run.lost + 1
-        redis.call('HINCRBY', P .. 'stats', 'lost', 1)
+        call('HINCRBY', P .. 'stats', 'lost', 1)
         if run.lost >= max_lost then status, reason = 'failed', message or string.format(LOST, run.lost, run.worker) end
       end
       if status then
-        ended[#ended + 1] = {
-          key = key, value = value, status = status, suffix = run_suffix(run, reason), body = reason,
-        }
+        finish_one(key, value, status, reason, run)
       else
-        redis.call('ZADD', P .. 'queued', run.score, key)
-        redis.call('HSET', P .. 'runs', key, pack_run(run))
+        call('ZADD', P .. 'queued', run.score, key)
+        call('HSET', P .. 'runs', key, pack_run(run))
         taken_back[#taken_back + 1] = key
       end
+      swept[#swept + 1] = key
     end
   end
-  finish(ended)
   announce(taken_back, 'queued')
-  for _, job in ipairs(ended) do taken_back[#taken_back + 1] = job.key end
-  return taken_back
+  return swept
 end
 -- After an outage of the server every lease is old though every worker lives. When nobody has stepped for
 -- more than half a lease, nothing is taken back for one lease. Returns whether leases may expire now.
 local function calm(stepped, until_ms, lease)
   stepped, until_ms = tonumber(stepped) or 0, tonumber(until_ms) or 0
-  if now - stepped > lease / 2 and redis.call('EXISTS', P .. 'active') == 1 then
-    redis.pcall('HSET', P .. 'meta', 'stepped', now, 'calm', now + lease)
+  if now - stepped > lease / 2 and call('EXISTS', P .. 'active') == 1 then
+    redis.pcall('HSET', P .. 'meta', 'stepped', stamp, 'calm', string.format('%.0f', now + lease))
     return false
   end
   -- A miss costs precision only: it may not fail a step above `maxmemory`.
-  if now - stepped > 1000 or stepped > now then redis.pcall('HSET', P .. 'meta', 'stepped', now) end
+  if now - stepped > 1000 or stepped > now then redis.pcall('HSET', P .. 'meta', 'stepped', stamp) end
   return now >= until_ms
 end

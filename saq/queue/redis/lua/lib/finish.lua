@@ -1,75 +1,78 @@
 -- Ends jobs: writes the finished record, tells the waiters, and takes the key out of everything that is
 -- about incomplete jobs. The caller has removed it from `active`, `queued` or `scheduled` before, which is
 -- what decides that it may, and what lets the script go on above `maxmemory`.
---   job.key, job.value   what `jobs` held      job.status  'complete' | 'failed' | 'aborted'
---   job.suffix           header fields to add  job.body    outcome and error, as long as the suffix says
 local KEPT_FINISHED, KEPT_FAILED, KEPT_FAILED_BYTES = 10000, 10000, 104857600
 local KEPT_FAILED_MS, DEFAULT_TTL, INLINE_BYTES = 604800000, 600, 16384
 
 local function forget_failed(count)
-  local dropped = redis.call('ZPOPMIN', P .. 'failed', count)
+  local dropped = call('ZPOPMIN', P .. 'failed', count)
   local bytes = 0
   for i = 1, #dropped, 2 do
-    bytes = bytes + redis.call('STRLEN', P .. 'job:' .. dropped[i])
-    redis.call('UNLINK', P .. 'job:' .. dropped[i])
+    bytes = bytes + call('STRLEN', P .. 'job:' .. dropped[i])
+    call('UNLINK', P .. 'job:' .. dropped[i])
   end
-  return redis.call('HINCRBY', P .. 'meta', 'failed_bytes', -bytes)
+  return call('HINCRBY', P .. 'meta', 'failed_bytes', -bytes)
 end
 
 -- Forgets the record that an earlier life of this key left.
 local function drop_record(key)
-  if redis.call('ZREM', P .. 'failed', key) == 1 then
-    redis.call('HINCRBY', P .. 'meta', 'failed_bytes', -redis.call('STRLEN', P .. 'job:' .. key))
+  if call('ZREM', P .. 'failed', key) == 1 then
+    call('HINCRBY', P .. 'meta', 'failed_bytes', -call('STRLEN', P .. 'job:' .. key))
   end
-  redis.call('ZREM', P .. 'finished', key)
-  redis.call('UNLINK', P .. 'job:' .. key)
+  call('ZREM', P .. 'finished', key)
+  call('UNLINK', P .. 'job:' .. key)
 end
 
-local function finish(jobs)
-  if #jobs == 0 then return end
-  local keys, done, failed, counts = {}, {}, {}, {}
-  for i, job in ipairs(jobs) do keys[i] = job.key end
-  local patches = redis.call('EXISTS', P .. 'patch') == 1 and redis.call('HMGET', P .. 'patch', unpack(keys))
-  local waiting = redis.call('EXISTS', P .. 'waiting') == 1 and redis.call('HMGET', P .. 'waiting', unpack(keys))
-  if redis.call('EXISTS', P .. 'failed') == 1 then
-    for i, score in ipairs(redis.call('ZMSCORE', P .. 'failed', unpack(keys))) do
+-- Takes parallel lists, as a table per job would be most of the cost. A status is 'complete', 'failed' or
+-- 'aborted'; a suffix is added to the header; a body is outcome, error and patch, as long as the suffix says.
+local function finish(keys, values, statuses, suffixes, bodies)
+  local count = #keys
+  if count == 0 then return end
+  local patches = unusual and call('EXISTS', P .. 'patch') == 1 and call('HMGET', P .. 'patch', unpack(keys))
+  local waiting = unusual and call('EXISTS', P .. 'waiting') == 1 and call('HMGET', P .. 'waiting', unpack(keys))
+  if unusual and call('EXISTS', P .. 'failed') == 1 then
+    for i, score in ipairs(call('ZMSCORE', P .. 'failed', unpack(keys))) do
       if score then drop_record(keys[i]) end
     end
   end
-  local stamp = string.format('%.0f', now)
-  local by_status = {}
-  for i, job in ipairs(jobs) do
-    local key, value, status = job.key, job.value, job.status
-    local newline = string.find(value, '\n', 1, true)
-    local header = string.sub(value, 1, newline - 1)
-    local ttl = newline > 14 and header_number(header, 't', DEFAULT_TTL) or DEFAULT_TTL
-    local suffix, body = job.suffix, job.body
+  local done, failed, by_status = {}, {}, {}
+  local record_name, ended = P .. 'job:', ';c' .. stamp
+  for i = 1, count do
+    local key, value, status, suffix, body = keys[i], values[i], statuses[i], suffixes[i], bodies[i]
+    local newline, ttl = 14, DEFAULT_TTL
+    if byte(value, 14) ~= 10 then -- not all defaults
+      newline = find(value, '\n', 1, true)
+      ttl = header_number(sub(value, 1, newline - 1), 't', DEFAULT_TTL)
+    end
     if patches and patches[i] then
       -- Before what the worker sends itself: later rows count.
       local own = header_number(suffix, 'm', 0)
-      body = string.sub(body, 1, #body - own) .. patches[i] .. string.sub(body, #body - own + 1)
+      body = sub(body, 1, #body - own) .. patches[i] .. sub(body, #body - own + 1)
       suffix = string.gsub(suffix, ';m%d+', '') .. ';m' .. (own + #patches[i])
     end
-    local record = header .. ';S' .. status .. suffix .. ';c' .. stamp .. string.sub(value, newline) .. body
+    local record = sub(value, 1, newline - 1) .. ';S' .. status .. suffix .. ended .. sub(value, newline) .. body
     if ttl < 0 then
       drop_record(key)
     elseif status == 'failed' then
-      drop_record(key)
-      redis.call('SET', P .. 'job:' .. key, record)
+      call('SET', record_name .. key, record)
       if ttl > 0 then
-        redis.call('PEXPIRE', P .. 'job:' .. key, string.format('%.0f', math.max(KEPT_FAILED_MS, math.ceil(ttl * 1000))))
+        local kept = math.max(KEPT_FAILED_MS, math.ceil(ttl * 1000))
+        call('PEXPIRE', record_name .. key, string.format('%.0f', kept))
       end
-      failed[#failed + 1] = now
+      call('ZREM', P .. 'finished', key)
+      call('HINCRBY', P .. 'meta', 'failed_bytes', #record)
+      failed[#failed + 1] = stamp
       failed[#failed + 1] = key
-      redis.call('HINCRBY', P .. 'meta', 'failed_bytes', #record)
     else
-      if ttl > 0 then
-        redis.call('SET', P .. 'job:' .. key, record, 'PX', string.format('%.0f', math.ceil(ttl * 1000)))
+      if ttl == DEFAULT_TTL then
+        call('SET', record_name .. key, record, 'EX', '600')
+      elseif ttl > 0 then
+        call('SET', record_name .. key, record, 'PX', string.format('%.0f', math.ceil(ttl * 1000)))
       else
-        redis.call('SET', P .. 'job:' .. key, record)
+        call('SET', record_name .. key, record)
       end
-      done[#done + 1] = now
-      done[#done + 1] = key
+      local n = #done
+      done[n + 1], done[n + 2] = stamp, key
     end
     if waiting and waiting[i] then
       post_all(waiting[i], 'done', key, #record <= INLINE_BYTES and record or '')
@@ -79,31 +82,29 @@ local function finish(jobs)
     same[#same + 1] = key
   end
   if #done > 0 then
-    redis.call('ZADD', P .. 'finished', unpack(done))
-    redis.call('ZREMRANGEBYRANK', P .. 'finished', 0, -KEPT_FINISHED - 1)
+    call('ZADD', P .. 'finished', unpack(done))
+    call('ZREMRANGEBYRANK', P .. 'finished', 0, -KEPT_FINISHED - 1)
   end
   if #failed > 0 then
-    redis.call('ZADD', P .. 'failed', unpack(failed))
-    local over = redis.call('ZCARD', P .. 'failed') - KEPT_FAILED
+    call('ZADD', P .. 'failed', unpack(failed))
+    local over = call('ZCARD', P .. 'failed') - KEPT_FAILED
     if over > 0 then forget_failed(over) end
-    local bytes = tonumber(redis.call('HGET', P .. 'meta', 'failed_bytes'))
-    while bytes > KEPT_FAILED_BYTES and redis.call('ZCARD', P .. 'failed') > 1 do bytes = forget_failed(1) end
+    local bytes = tonumber(call('HGET', P .. 'meta', 'failed_bytes'))
+    while bytes > KEPT_FAILED_BYTES and call('ZCARD', P .. 'failed') > 1 do bytes = forget_failed(1) end
   end
-  redis.call('HDEL', P .. 'jobs', unpack(keys))
-  redis.call('HDEL', P .. 'runs', unpack(keys))
-  if patches then redis.call('HDEL', P .. 'patch', unpack(keys)) end
-  if waiting then redis.call('HDEL', P .. 'waiting', unpack(keys)) end
+  call('HDEL', P .. 'jobs', unpack(keys))
+  call('HDEL', P .. 'runs', unpack(keys))
+  if patches then call('HDEL', P .. 'patch', unpack(keys)) end
+  if waiting then call('HDEL', P .. 'waiting', unpack(keys)) end
   for status, same in pairs(by_status) do
-    redis.call('HINCRBY', P .. 'stats', status, #same)
+    call('HINCRBY', P .. 'stats', status, #same)
     announce(same, status)
   end
 end
 
--- The header fields of a run, for a record that no worker wrote.
-local function run_suffix(run, error)
-  local suffix = ';e' .. #error
-  if run then
-    suffix = suffix .. string.format(';a%d;b%.0f;w%s', run.attempts, run.started, run.worker)
-  end
-  return suffix
+-- Ends one job for a reason of the scripts' own, or of somebody who does not own it.
+local function finish_one(key, value, status, reason, run)
+  local suffix = ';e' .. #reason
+  if run then suffix = suffix .. string.format(';a%d;b%.0f;w%s', run.attempts, run.started, run.worker) end
+  finish({ key }, { value }, { status }, { suffix }, { reason })
 end

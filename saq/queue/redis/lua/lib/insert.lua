@@ -3,7 +3,7 @@
 -- `queued` and `scheduled` are written before `jobs`: a script that dies between leaves an entry without
 -- a job, which a claim drops, and never a job that nothing will run.
 local function insert(keys, values)
-  local there = redis.call('HMGET', P .. 'jobs', unpack(keys))
+  local there = call('HMGET', P .. 'jobs', unpack(keys))
   local verdicts, fresh, seen = {}, {}, {}
   for i, key in ipairs(keys) do
     if there[i] or seen[key] then
@@ -17,11 +17,10 @@ local function insert(keys, values)
   if #fresh == 0 then return table.concat(verdicts) end
   local ready, later, stored, names = {}, {}, {}, {}
   local sequence = take_sequence(#fresh)
-  local stamp = string.format('%.0f', now)
   for n, i in ipairs(fresh) do
     local key, value = keys[i], values[i]
     local score, due = nil, 0
-    if string.byte(value) == 10 then -- no header: all defaults
+    if byte(value) == 10 then -- no header: all defaults
       score = 32768 * SEQUENCE + sequence + n
     else
       local header = split_value(value)
@@ -40,17 +39,17 @@ local function insert(keys, values)
     names[n] = key
   end
   if #later > 0 then
-    local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')[2]
-    redis.call('ZADD', P .. 'scheduled', unpack(later))
-    local earliest = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')[2]
+    local first = call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')[2]
+    call('ZADD', P .. 'scheduled', unpack(later))
+    local earliest = call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')[2]
     if earliest ~= first then post(P .. 'control', 'due', '', earliest) end
   end
   if #ready > 0 then
-    redis.call('ZADD', P .. 'queued', unpack(ready))
+    call('ZADD', P .. 'queued', unpack(ready))
     wake()
   end
-  redis.call('HSET', P .. 'jobs', unpack(stored))
-  redis.call('HINCRBY', P .. 'stats', 'enqueued', #fresh)
+  call('HSET', P .. 'jobs', unpack(stored))
+  call('HINCRBY', P .. 'stats', 'enqueued', #fresh)
   announce(names, 'queued')
   return table.concat(verdicts)
 end

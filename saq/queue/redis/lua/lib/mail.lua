@@ -7,16 +7,18 @@ local function post(channel, kind, key, data)
   box[#box + 1] = #kind .. ':' .. kind .. #key .. ':' .. key .. #data .. ':' .. data
 end
 local function send_mail()
-  for channel, box in pairs(mail) do redis.call('PUBLISH', channel, table.concat(box)) end
+  for channel, box in pairs(mail) do call('PUBLISH', channel, table.concat(box)) end
 end
 -- Channels stand one beside the other in a hash field, separated by spaces.
 local function post_all(channels, kind, key, data)
   for channel in string.gmatch(channels, '%S+') do post(channel, kind, key, data) end
 end
--- Tells those who listen to every change of these keys. Nobody does, as a rule: one EXISTS.
+-- As a rule there is nothing of all this, and one command says so.
+local unusual = call('EXISTS', P .. 'patch', P .. 'waiting', P .. 'watching', P .. 'failed') > 0
+-- Tells those who listen to every change of these keys.
 local function announce(keys, status)
-  if #keys == 0 or redis.call('EXISTS', P .. 'watching') == 0 then return end
-  local watchers = redis.call('HMGET', P .. 'watching', unpack(keys))
+  if not unusual or #keys == 0 or call('EXISTS', P .. 'watching') == 0 then return end
+  local watchers = call('HMGET', P .. 'watching', unpack(keys))
   for i, entry in ipairs(watchers) do
     if entry then post_all(string.match(entry, ' (.*)$'), 'event', keys[i], status) end
   end

@@ -3,10 +3,10 @@
 local function read_patch(patch)
   local fields, order, at = {}, {}, 1
   local function netstring()
-    local colon = string.find(patch, ':', at, true)
-    local length = tonumber(string.sub(patch, at, colon - 1))
+    local colon = find(patch, ':', at, true)
+    local length = tonumber(sub(patch, at, colon - 1))
     at = colon + 1 + length
-    return string.sub(patch, colon + 1, colon + length)
+    return sub(patch, colon + 1, colon + length)
   end
   while at <= #patch do
     local field = netstring()

@@ -3,11 +3,11 @@
 local PROMOTED_AT_ONCE = 100
 local promoted = {}
 local function promote()
-  local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')[2]
+  local first = call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')[2]
   if not first or tonumber(first) > now then return tonumber(first or -1) end
-  local keys = redis.call('ZRANGEBYSCORE', P .. 'scheduled', '-inf', now, 'LIMIT', 0, PROMOTED_AT_ONCE)
-  redis.call('ZREM', P .. 'scheduled', unpack(keys))
-  local values = redis.call('HMGET', P .. 'jobs', unpack(keys))
+  local keys = call('ZRANGEBYSCORE', P .. 'scheduled', '-inf', stamp, 'LIMIT', 0, PROMOTED_AT_ONCE)
+  call('ZREM', P .. 'scheduled', unpack(keys))
+  local values = call('HMGET', P .. 'jobs', unpack(keys))
   local sequence, ready = take_sequence(#keys), {}
   for i, key in ipairs(keys) do
     if values[i] then
@@ -16,6 +16,6 @@ local function promote()
       promoted[#promoted + 1] = key
     end
   end
-  if #ready > 0 then redis.call('ZADD', P .. 'queued', unpack(ready)) end
-  return tonumber(redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')[2] or -1)
+  if #ready > 0 then call('ZADD', P .. 'queued', unpack(ready)) end
+  return tonumber(call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')[2] or -1)
 end

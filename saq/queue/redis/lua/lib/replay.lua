@@ -4,7 +4,7 @@
 local LAST, LAST_MS = P .. 'last:' .. ARGV[1], 600000
 local call_number = tonumber(ARGV[2])
 local function earlier_answer()
-  local kept = redis.call('GET', LAST)
+  local kept = call('GET', LAST)
   if not kept then return nil end
   local number, answer = cmsgpack.unpack(kept)
   if number == call_number then return answer end
@@ -13,6 +13,6 @@ local function earlier_answer()
 end
 -- Written last: under memory pressure Redis refuses a script whose first write needs memory.
 local function remember(answer)
-  redis.call('SET', LAST, cmsgpack.pack(call_number, answer), 'PX', LAST_MS)
+  call('SET', LAST, cmsgpack.pack(call_number, answer), 'PX', LAST_MS)
   return answer
 end
