@@ -21,6 +21,7 @@ from setuptools.errors import CompileError
 # (name of the extension, its source); a source that is not there is skipped.
 KERNELS = [
     ("saq._speedups._codec_c", "saq/_speedups/_codec.py"),
+    ("saq._speedups._plain_c", "saq/_speedups/_plain.py"),
 ]
 
 DIRECTIVES = {

@@ -116,6 +116,8 @@ class Job:
 
     #: Attempts that count against `retries`, the running one included.
     _charged: ClassVar[int] = 0
+    #: Leases that it lost before this claim.
+    _lost: ClassVar[int] = 0
     #: The fence of the claim that this handle stands for: `<token>:<key>`, or None for a guest.
     _member: ClassVar[bytes | None] = None
     _EXCLUDE_NON_FULL: ClassVar[frozenset[str]] = frozenset(

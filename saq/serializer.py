@@ -23,27 +23,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
+from saq._speedups import dump_plain, load_plain
 from saq.errors import DecodeError, SerializationError
 
 __all__ = ["dumps", "explain", "loads"]
 
 _MARK = b" "
-
-# Looked up once: these are called for every job.
-_orjson_dumps = orjson.dumps
-_orjson_loads = orjson.loads
-
-# orjson reads integers from 2**64 on and below -2**63 as floats. The first has 20 digits, the
-# second 19 and a sign, so with all digits made alike they are found by a plain search.
-_ALIKE = bytes(48 if 48 <= byte <= 57 else byte for byte in range(256))
-_DIGITS_19 = b"0" * 19
-_DIGITS_20 = b"0" * 20
-_MINUS_19 = b"-" + _DIGITS_19
 
 _ADVICE = "convert it first{}, or give the queue its own dump and load"
 
@@ -74,15 +62,9 @@ def dumps(value: Any, root: str = "value") -> bytes:
     Raises ``SerializationError`` if JSON cannot say it. The message names the place, beginning
     with ``root``: ``kwargs['data'][2]['when']``.
     """
-    try:
-        # orjson goes first: once it has agreed, the value is known to be neither circular nor
-        # deep. Its OPT_PASSTHROUGH_* are of no use here: they leave enums, UUIDs and NaN, so that
-        # everything has to be looked at anyway.
-        data = _orjson_dumps(value)
-        if _is_plain(value.values() if type(value) is dict else (value,)):
-            return data
-    except Exception:
-        pass  # Not for orjson. The standard library has the last word.
+    data = dump_plain(value)
+    if data is not None:
+        return data
     try:
         return _MARK + _ENCODER.encode(value).encode()
     except Exception as error:
@@ -96,13 +78,11 @@ def loads(data: bytes | bytearray | memoryview | str) -> Any:
     """
     if type(data) is not bytes:
         data = _to_bytes(data)
-    if data[:1] != _MARK and (
-        len(data) < 20 or data.translate(_ALIKE).find(_DIGITS_19) < 0 or not _exceeds(data)
-    ):
+    if data[:1] != _MARK:
         try:
-            return _orjson_loads(data)
+            return load_plain(data)
         except ValueError:
-            pass  # Lone surrogates and deep nesting are JSON nevertheless.
+            pass  # Big integers, lone surrogates and deep nesting are JSON nevertheless.
     try:
         # Not left to ``json.loads``, which would guess at UTF-16 and let raw surrogates pass.
         return _DECODER.decode(data.decode())
@@ -157,31 +137,6 @@ def explain(value: Any, root: str = "value") -> str:
     return ""
 
 
-def _is_plain(values: Iterable[Any]) -> bool:
-    """Whether all is of exactly the types, and finite, that orjson writes as ``json`` does.
-
-    A loop, as it beats ``issuperset(map(type, values))`` for the few values that there mostly
-    are, and compiles well. Dict keys need no look: orjson takes none but exact strings.
-    """
-    for value in values:
-        kind = type(value)
-        if kind is str or kind is int or value is None or kind is bool:
-            continue
-        if kind is float:
-            # NaN or infinite. Cheaper than calling isfinite().
-            if value - value != 0.0:
-                return False
-        elif kind is dict:
-            if not _is_plain(value.values()):
-                return False
-        elif kind is list or kind is tuple:
-            if not _is_plain(value):
-                return False
-        else:
-            return False
-    return True
-
-
 def _to_bytes(data: object) -> bytes:
     try:
         if isinstance(data, str):
@@ -194,15 +149,6 @@ def _to_bytes(data: object) -> bytes:
     raise DecodeError(
         f"cannot be read as JSON: expected bytes or str, got {_show(data)} of type {_type_name(data)}"
     )
-
-
-def _exceeds(data: bytes) -> bool:
-    """Whether there may be an integer that orjson would read as a float.
-
-    Apart from the test for 19 digits, as those are common: a time in nanoseconds has as many.
-    """
-    alike = data.translate(_ALIKE)
-    return alike.find(_DIGITS_20) >= 0 or alike.find(_MINUS_19) >= 0
 
 
 def _refuse_constant(name: str) -> Any:

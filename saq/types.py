@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Context(TypedDict, total=False):
     """What a function and the hooks are called with. ``startup`` may put anything else in."""
 
-    worker: Required[Worker]
+    worker: Required[Worker[Any]]
     job: Job
     queue: Queue
     exception: BaseException | None

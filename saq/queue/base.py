@@ -36,6 +36,8 @@ logger = logging.getLogger("saq")
 
 #: Names that `enqueue` takes as fields of the job; all others are arguments of the function.
 JOB_FIELDS = frozenset(Job.__dataclass_fields__)
+#: Who waits for work looks so often, in seconds, without being told of any: a dead peer must be noticed.
+LOOK_EVERY = 5.0
 #: `enqueue_many` reads so many jobs ahead of what is sent.
 MANY = 250
 
@@ -561,9 +563,18 @@ class Queue(ABC):
                     step = await self._claim_one()
                     if step.jobs:
                         return step.jobs[0]
-                    await self.wait_for_work(min(step.wait if step.wait is not None else 5.0, 5.0))
+                    await self._wait_until_due(step.wait)
         except TimeoutError:
             return None
+
+    async def _wait_until_due(self, wait: float | None) -> None:
+        """Waits for work, or until a scheduled job is due: by the clock here, which is finer than a server's
+        blocking commands."""
+        try:
+            async with asyncio.timeout(min(LOOK_EVERY, LOOK_EVERY if wait is None else wait)):
+                await self.wait_for_work(LOOK_EVERY)
+        except TimeoutError:
+            return
 
     async def _claim_one(self) -> Step:
         """A claim that is not lost with its caller: cancelled under way, it is handed back."""

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from saq.job import Job, Status
-from saq.queue.base import Queue, Settlement, Step
+from saq.queue.base import LOOK_EVERY, Queue, Settlement, Step
 
 logger = logging.getLogger("saq")
 
@@ -25,8 +25,6 @@ logger = logging.getLogger("saq")
 STEP_JOBS = 250
 #: … and settles so many bytes.
 STEP_BYTES = 262_144
-#: An idle worker looks for work so often, in seconds, without being told of any: a dead peer must be noticed.
-LOOK_EVERY = 5.0
 
 
 class Fetcher:

@@ -18,11 +18,12 @@ import orjson
 import redis.asyncio as aioredis
 
 from saq import serializer
+from saq._speedups import key_of, pack_end
 from saq.errors import DecodeError, RunningError, StaleError, UsageError
 from saq.job import TERMINAL_STATUSES, Job, Status
 from saq.queue.base import Claimant, Queue, Settlement, Step
 from saq.queue.redis import keys as names
-from saq.queue.redis.records import UPDATABLE, Records, decode_key, encode_key, encode_text
+from saq.queue.redis.records import CLAIMS_FROM, UPDATABLE, Records, decode_key, encode_key, encode_text
 from saq.queue.redis.session import Session
 from saq.queue.redis.wire import Link
 from saq.types import CountKind, DumpType, LoadType, QueueInfo, WorkerInfo
@@ -362,35 +363,27 @@ class RedisQueue(Queue):
     async def _claimed(
         self, answer: list[Any], now: int, worker: str, quoted: str, began: float
     ) -> list[Job]:
+        suffix = b";a1;b%d;w%b" % (now, quoted.encode())
         jobs: list[Job] = []
-        spoiled: list[Settlement] = []
-        again: list[Settlement] = []
+        refused: list[Settlement] = []
         held = self._held
-        claimed = self._records.claimed
-        suffix = f";a1;b{now};w{quoted}".encode()
-        for i in range(4, len(answer), 3):
-            member, value, history = answer[i : i + 3]
-            try:
-                job = claimed(member, value, history, now, worker, suffix)
-            except DecodeError as error:
-                key = decode_key(member[member.index(b":") + 1 :])
-                logger.error("The job %r cannot be decoded and is kept as failed: %s", key, error)
-                spoiled.append(self._spoiled(key, member, suffix, str(error)))
-                continue
-            if job.key in held:
+        for i, claim in enumerate(self._records.claimed(answer, now, worker, suffix)):
+            if isinstance(claim, DecodeError):
+                refused.append(self._spoiled(answer[CLAIMS_FROM + 3 * i], suffix, claim))
+            elif claim.key in held:
                 # Lost by us, and claimed by us again, while it still runs here.
-                again.append(self.settle_return(job, "still running where it was lost", 1.0))
-                continue
-            if history and history[2]:
-                self._suspects.add(job.key)
-            held[job.key] = job
-            jobs.append(job)
-        if self._open is not None and held:
-            self._open.keep_leases(held, self._lease, self._found)
+                refused.append(self.settle_return(claim, "still running where it was lost", 1.0))
+            else:
+                held[claim.key] = claim
+                jobs.append(claim)
+                if claim._lost:
+                    self._suspects.add(claim.key)
+        if held:
+            self._session.keep_leases(held, self._lease, self._found)
         if time.monotonic() - began > self._lease / 2:
             jobs = await self._renewed(jobs)
-        if spoiled or again:
-            await self.step([*spoiled, *again], 0)
+        if refused:
+            await self.step(refused, 0)
         return jobs
 
     async def _renewed(self, jobs: list[Job]) -> list[Job]:
@@ -424,34 +417,24 @@ class RedisQueue(Queue):
                     self._claimant.on_abort(job, reason)
 
     def _owned(self, member: bytes) -> Job | None:
-        job = self._held.get(decode_key(member[member.index(b":") + 1 :]))
+        job = self._held.get(key_of(member))
         return job if job is not None and job._member == member else None
 
     def let_go(self, job: Job) -> None:
         job.__dict__["_renew_until"] = 0.0
 
-    def _spoiled(self, key: str, member: bytes, suffix: bytes, error: str) -> Settlement:
-        body = encode_text(f"cannot be decoded: {error}")
-        head = b"F%b;e%d" % (suffix, len(body))
-        job = Job("", key=key, queue=self)
-        return Settlement(job, Status.FAILED, member, head, body)
+    def _spoiled(self, member: bytes, suffix: bytes, error: DecodeError) -> Settlement:
+        key = key_of(member)
+        logger.error("The job %r cannot be decoded and is kept as failed: %s", key, error)
+        head, body = pack_end(b"F", suffix, b"", encode_text(f"cannot be decoded: {error}"), b"")
+        return Settlement(Job("", key=key, queue=self), Status.FAILED, member, head, body)
 
     def settle(self, job: Job, status: Status, *, result: Any = None, error: str | None = None) -> Settlement:
         records = self._records
-        body = records.outcome(result)
-        fields = job.__dict__
-        head = _FINISH[status] + fields["_suffix"]
-        if body:
-            head = b"%b;o%d" % (head, len(body))
-        if error is not None:
-            text = encode_text(error)
-            head = b"%b;e%d" % (head, len(text))
-            body += text
-        if job.meta:
-            patch = records.final_patch(job)
-            if patch:
-                head = b"%b;m%d" % (head, len(patch))
-                body += patch
+        outcome = b"" if result is None else records.outcome(result)
+        patch = records.final_patch(job) if job.meta else b""
+        text = None if error is None else encode_text(error)
+        head, body = pack_end(_FINISH[status], job.__dict__["_suffix"], outcome, text, patch)
         job.result = result
         job.error = error
         return Settlement(job, status, self._member(job), head, body)
@@ -545,12 +528,8 @@ class RedisQueue(Queue):
                 owner.completed,
             )
             return True
-        body = self._records.outcome(result)
-        suffix = f";o{len(body)}" if body else ""
-        if error is not None:
-            text = encode_text(error)
-            suffix += f";e{len(text)}"
-            body += text
+        text = None if error is None else encode_text(error)
+        suffix, body = pack_end(b"", b"", self._records.outcome(result), text, b"")
         (where,) = await self._session.calls.call("finish", encode_key(job.key), status.value, suffix, body)
         return self._ended(job, where, status, result, error)
 

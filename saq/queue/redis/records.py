@@ -13,11 +13,21 @@ and whatever else differs from its default; nobody but `load` ever looks into it
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
 from saq import serializer
-from saq._speedups import join_netstrings, pack_header, split_netstrings, unpack_header
+from saq._speedups import (
+    FIELD_TYPES,
+    join_netstrings,
+    pack_header,
+    split_netstrings,
+    unpack_claims,
+    unpack_header,
+    unpack_payload,
+    unpack_value,
+)
 from saq.errors import DecodeError, SerializationError, UsageError
 from saq.job import Job, Status
 from saq.types import DumpType, LoadType
@@ -25,6 +35,8 @@ from saq.types import DumpType, LoadType
 if TYPE_CHECKING:
     from saq.queue.base import Queue
 
+#: Where the claims begin in the answer of a step.
+CLAIMS_FROM = 4
 PRIORITIES = range(-32768, 32768)
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Job)}
@@ -34,18 +46,6 @@ _HEADER_TAGS = {"ttl": "t", "timeout": "T", "retries": "r"}
 #: What `update` may change.
 UPDATABLE = frozenset(_PAYLOAD) | frozenset(_HEADER_TAGS) | {"kwargs", "result", "error"}
 _NUMBER = (int, float)
-_TYPES: dict[str, tuple[type, ...]] = {
-    "function": (str,),
-    "kwargs": (dict, type(None)),
-    "heartbeat": (*_NUMBER, type(None)),
-    "retry_delay": _NUMBER,
-    "retry_backoff": (bool, *_NUMBER),
-    "group_key": (str, type(None)),
-    "meta": (dict,),
-    "progress": _NUMBER,
-    "error": (str, type(None)),
-    "touched": (int,),
-}
 
 
 def encode_key(key: str) -> bytes:
@@ -122,6 +122,7 @@ class Records:
         self._queue = queue
         self._dump = dump
         self._load = load
+        self._load_job = serializer.loads if load is None else functools.partial(self.load, root="job")
 
     def dump(self, value: Any, root: str) -> bytes:
         """Serializes a value. ``root`` is what an error calls it."""
@@ -201,39 +202,53 @@ class Records:
                 changes += f";{tag}{fields[name] or 0!r}"
         return changes
 
-    def claimed(self, member: bytes, value: bytes, history: Any, now: int, worker: str, suffix: bytes) -> Job:
-        """A job that was just claimed. Raises ``DecodeError`` if its bytes are none.
+    def claimed(self, answer: list[Any], now: int, worker: str, suffix: bytes) -> list[Job | DecodeError]:
+        """The jobs that a step claimed; the ``DecodeError`` in the place of one whose bytes are none.
 
         ``suffix`` is what a record says of a first attempt that began now.
         """
-        key = decode_key(member[member.index(b":") + 1 :])
-        fields = self._read_value(value)
-        fields["key"] = key
-        fields["queue"] = self._queue
-        fields["status"] = Status.ACTIVE
-        fields["started"] = fields["touched"] = now
-        fields["worker_id"] = worker
-        fields["_member"] = member
-        if history:
-            attempts, charged, _lost, error, patch = history
-            fields["attempts"] = attempts
-            fields["_charged"] = charged + 1
-            if error:
-                fields["error"] = error.decode("utf-8", "replace")
-            if patch:
-                self._lay_over(fields, patch)
-                fields["touched"] = now
-            head, _, tail = suffix.partition(b";a1;")
-            suffix = b"%b;a%d;%b" % (head, attempts, tail)
-        else:
-            fields["attempts"] = fields["_charged"] = 1
-        fields["_suffix"] = suffix
-        meta = fields["meta"]
-        if meta:
-            fields["_meta_stored"] = self.dump(meta, "meta")
-        job: Job = Job.__new__(Job)
-        job.__dict__ = fields
-        return job
+        common = {
+            "queue": self._queue,
+            "status": Status.ACTIVE,
+            "started": now,
+            "touched": now,
+            "worker_id": worker,
+            "attempts": 1,
+            "_charged": 1,
+            "_suffix": suffix,
+        }
+        claims = unpack_claims(answer, CLAIMS_FROM, common, self._load_job)
+        for i, fields in enumerate(claims):
+            if type(fields) is not dict:
+                continue
+            history = answer[CLAIMS_FROM + 3 * i + 2]
+            if history:
+                try:
+                    self._add_history(fields, history)
+                except DecodeError as error:
+                    claims[i] = error
+                    continue
+            if fields["meta"]:
+                fields["_meta_stored"] = self.dump(fields["meta"], "meta")
+            job: Job = Job.__new__(Job)
+            job.__dict__ = fields
+            claims[i] = job
+        return claims
+
+    def _add_history(self, fields: dict[str, Any], history: list[Any]) -> None:
+        """What happened to a job before this claim."""
+        attempts, charged, lost, error, patch = history
+        if error:
+            fields["error"] = error.decode("utf-8", "replace")
+        if patch:
+            touched = fields["touched"]
+            self._lay_over(fields, patch)
+            fields["touched"] = touched
+        fields["attempts"] = attempts
+        fields["_charged"] = charged + 1
+        fields["_lost"] = lost
+        head, _, tail = fields["_suffix"].partition(b";a1;")
+        fields["_suffix"] = b"%b;a%d;%b" % (head, attempts, tail)
 
     def stored(self, key: str, entry: list[Any]) -> Job:
         """A job as the script ``read`` returns it. What cannot be decoded becomes a job that says so."""
@@ -241,7 +256,7 @@ class Records:
             return self.finished(key, entry[1])
         where, value, patch, due, attempts, charged, _lost, started, worker, abort, error = entry
         try:
-            fields = self._read_value(value)
+            fields = unpack_value(value, self._load_job)
             if patch:
                 self._lay_over(fields, patch)
         except DecodeError as reason:
@@ -279,7 +294,7 @@ class Records:
             raise DecodeError(f"the record of {key!r} is damaged: {error}") from error
         status = Status(header.pop("status"))
         try:
-            fields = self._read_payload(rest)
+            fields = unpack_payload(rest, self._load_job)
             if sections["outcome"]:
                 fields["result"] = self.load(sections["outcome"], "result")
             if sections["patch"]:
@@ -303,43 +318,6 @@ class Records:
         job.__dict__ = fields
         return job
 
-    def _read_value(self, value: bytes) -> dict[str, Any]:
-        """The fields of an incomplete job."""
-        if value[13:14] == b"\n":  # all defaults: nothing but its time
-            fields = self._read_payload(value[14:])
-            fields["queued"] = int(value[:13])
-            return fields
-        head, _, payload = value.partition(b"\n")
-        try:
-            header = unpack_header(head)
-        except ValueError as error:
-            raise DecodeError(f"the header {head[:60]!r} is damaged: {error}") from error
-        fields = self._read_payload(payload)
-        fields.update(header)
-        return fields
-
-    def _read_payload(self, payload: bytes) -> dict[str, Any]:
-        fields = self.load(payload, "job")
-        if type(fields) is not dict:
-            raise DecodeError(f"a job is an object, this is {type(fields).__name__}: {payload[:60]!r}")
-        function, kwargs = fields.get("function"), fields.get("kwargs")
-        if type(function) is not str:
-            raise DecodeError(f"a job names its function, this one has {function!r}")
-        if kwargs is not None and type(kwargs) is not dict:
-            raise DecodeError(f"the kwargs of a job are an object, not {type(kwargs).__name__}")
-        if len(fields) > (1 if kwargs is None else 2):
-            # A field that this release does not know is left alone, so that old and new workers can run
-            # side by side.
-            fields = {name: fields[name] for name in fields if name in _TYPES}
-            for name, value in fields.items():
-                if not isinstance(value, _TYPES[name]):
-                    raise DecodeError(f"the field {name} of a job cannot be {value!r}")
-            if "meta" not in fields:
-                fields["meta"] = {}
-        else:
-            fields["meta"] = {}
-        return fields
-
     def _lay_over(self, fields: dict[str, Any], patch: bytes) -> None:
         try:
             parts = split_netstrings(patch)
@@ -349,7 +327,7 @@ class Records:
             name, value = parts[i].decode("utf-8", "replace"), parts[i + 1]
             if name == "touched":
                 fields[name] = int(value)
-            elif name == "result" or name in _TYPES:
+            elif name == "result" or name in FIELD_TYPES:
                 fields[name] = self.load(value, name)
 
     def final_patch(self, job: Job) -> bytes:

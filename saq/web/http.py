@@ -1,0 +1,112 @@
+"""A request and a response as values.
+
+Owns the vocabulary between the faces and the core. Must not know of routes, queues, or any web framework.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qsl
+
+#: A face reads one byte more than this of a body, and leaves the rest.
+MAX_BODY = 16 * 1024
+#: Seconds that a face waits for a body.
+BODY_PATIENCE = 10.0
+
+JSON = "application/json; charset=utf-8"
+HTML = "text/html; charset=utf-8"
+TEXT = "text/plain; charset=utf-8"
+
+_MAX_FIELDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What came in.
+
+    Args:
+        method: in capitals, as it came.
+        target: path and query below the place where the app is mounted, undecoded; begins with a slash.
+        headers: by name in small letters; what came several times is joined by ``", "``, so that it equals
+            nothing it should not equal.
+        body: at most ``MAX_BODY`` + 1 bytes of it.
+        peer: who sent it, for the log.
+    """
+
+    method: str
+    target: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    peer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What goes out. The body of an answer to HEAD is left out by the face, its headers are not."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class HttpError(Exception):
+    """A request that is answered with an error.
+
+    Args:
+        status: the status code.
+        code: one word for programs.
+        message: one sentence for people. Everybody may read it: no exception text, no address.
+        headers: of the response.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(f"{status} {code}: {message}")
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = dict(headers or {})
+
+
+def json_response(value: Any, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
+    """Strict JSON in ASCII: any text arrives, lone surrogates included, and NaN does not pass."""
+    body = json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+    return Response(status, body, {"Content-Type": JSON, **(headers or {})})
+
+
+def error_response(error: HttpError, reference: str = "") -> Response:
+    """An error as JSON; ``reference`` is what the log knows it by."""
+    value = {"error": error.code, "message": error.message}
+    if reference:
+        value["id"] = reference
+    return json_response(value, error.status, error.headers)
+
+
+def parse_query(query: bytes) -> dict[str, str]:
+    """The fields of a query, the first of each name."""
+    fields: dict[str, str] = {}
+    try:
+        pairs = parse_qsl(
+            query.decode("ascii", "replace"), keep_blank_values=True, max_num_fields=_MAX_FIELDS
+        )
+    except ValueError:  # too many
+        return fields
+    for name, value in pairs:
+        fields.setdefault(name, value)
+    return fields
+
+
+def whole_number(text: str | None, default: int, low: int, high: int) -> int:
+    """A number of a query, brought within its bounds; what is none is ``default``."""
+    if text is None or not text.isascii() or not text.removeprefix("-").isdigit() or len(text) > 18:
+        return default
+    return min(max(int(text), low), high)
