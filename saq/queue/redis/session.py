@@ -66,7 +66,7 @@ class Session:
             await marker.connect()
             self._marker_id = await marker.send("CLIENT", "ID")
         # Redis takes fractions since 6.0; 0 would be for ever.
-        marker._silence = seconds + BLOCK_MARGIN
+        marker.silence = seconds + BLOCK_MARGIN
         self._blocked = marker.send("BZPOPMIN", f"{self.prefix}wake", max(0.01, seconds))
         try:
             return await asyncio.shield(self._blocked) is not None

@@ -12,6 +12,7 @@ and cancelling a caller never touches the socket.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections import deque
@@ -26,6 +27,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from saq.errors import ServerError
+
+logger = logging.getLogger("saq")
 
 #: Seconds that a caller's command is tried again while a server that was there is away. A worker's own
 #: claims and settlements are tried for ever.
@@ -115,7 +118,9 @@ class _Pipe(asyncio.Protocol):
     ) -> None:
         self.transport = transport
         self.waiting: deque[asyncio.Future[Any]] = deque()
+        #: When it was last heard of, and when it last began to owe an answer (monotonic).
         self.heard = 0.0
+        self.asked = 0.0
         self._lost = lost
         self._push = push
         self._reader = hiredis.Reader(replyError=RefusedError, notEnoughData=_MORE)
@@ -165,12 +170,13 @@ class Wire:
         self.name = name
         self.lost: asyncio.Event = asyncio.Event()
         self._push = push
-        self._silence = silence
+        self.silence = silence
         self._pipe: _Pipe | None = None
         self._connection: AbstractConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._been_there = False
+        self._failing = False
         self._closed = False
 
     @property
@@ -236,10 +242,12 @@ class Wire:
         if pipe is None:
             raise UnreachableError(f"no connection to {self.link.address}")
         future = asyncio.get_running_loop().create_future()
+        if not pipe.waiting:
+            pipe.asked = time.monotonic()
         pipe.waiting.append(future)
         pipe.transport.write(hiredis.pack_command(command))
         if self._watch is None:
-            self._watch_from(time.monotonic(), self._silence)
+            self._watch_after(self.silence)
         return future
 
     def write(self, *command: Any) -> None:
@@ -254,23 +262,20 @@ class Wire:
             self._on_lost(None)
             pipe.transport.abort()
 
-    def _watch_from(self, since: float, delay: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._watch = loop.call_later(delay, self._check_silence, since)
+    def _watch_after(self, delay: float) -> None:
+        self._watch = asyncio.get_running_loop().call_later(delay, self._check_silence)
 
-    def _check_silence(self, since: float) -> None:
+    def _check_silence(self) -> None:
         """One timer for all that is asked: it is set again only while an answer is owed."""
         self._watch = None
         pipe = self._pipe
         if pipe is None or not pipe.waiting:
             return
-        since = max(since, pipe.heard)
-        left = since + self._silence - time.monotonic()
+        left = max(pipe.asked, pipe.heard) + self.silence - time.monotonic()
         if left > 0:
-            self._watch_from(since, left)
+            self._watch_after(left)
         else:
-            error = TimeoutError(f"no answer for {self._silence:g} s")
-            self._on_lost(error)
+            self._on_lost(TimeoutError(f"no answer for {self.silence:g} s"))
             pipe.transport.abort()
 
     async def call(self, *command: Any, patience: float | None = PATIENCE) -> Any:
@@ -309,6 +314,10 @@ class Wire:
     async def _call_again(self, command: tuple[Any, ...], patience: float | None, error: Exception) -> Any:
         began = time.monotonic()
         tries = 1
+        if not self._failing:
+            # Once an outage, however many are waiting.
+            self._failing = True
+            logger.warning("Redis at %s: %s; trying again", self.link.address, error)
         while not self._closed:
             if patience is not None and time.monotonic() - began >= patience:
                 spent = time.monotonic() - began
@@ -324,7 +333,11 @@ class Wire:
                 if isinstance(error, RefusedError) and error.code == "READONLY":
                     self.abort()
                 await self.connect()
-                return await self.send(*command)
+                answer = await self.send(*command)
+                if self._failing:
+                    self._failing = False
+                    logger.info("Redis at %s answers again", self.link.address)
+                return answer
             except UnreachableError as again:
                 error = again
             except RefusedError as again:
