@@ -17,7 +17,7 @@ NEW := $(shell test -x $(BIN)/python || echo new-venv)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo test lint types unit compat bench clean new-venv
+.PHONY: help venv demo test lint types unit compat bench docs clean new-venv
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,10 +49,13 @@ compat: $(VENV)/.dev ## the tests on other servers, loops and versions of redis-
 bench: $(VENV)/.dev ## the benchmarks
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+docs: $(VENV)/.dev ## rewrite what the documentation takes from the code
+	@$(BIN)/python docs/generate.py
+
 clean: ## remove all that was made, .venv included
 	@echo "== removing .venv and all that was built"
 	@rm -rf $(VENV) .tox build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
-	@find $(wildcard saq tests benchmarks examples) \( -name __pycache__ -o -name '*.so' \) -prune -exec rm -rf {} +
+	@find $(wildcard saq tests benchmarks docs examples) \( -name __pycache__ -o -name '*.so' \) -prune -exec rm -rf {} +
 
 # The stamps say what is installed: .all is what a user has, .dev is that and the tools.
 $(VENV)/.all: $(SOURCES) $(NEW)

@@ -14,20 +14,22 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import secrets
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 from saq.demo.screen import Screen, plural, printable
 from saq.demo.show import INTERRUPTED, Demo, LogLines, Plan
 from saq.demo.work import Found, find_files
 from saq.errors import SaqError
+from saq.queue.embedded import EmbeddedServer
+from saq.queue.embedded.binary import version_of
+from saq.queue.embedded.server import KEEPER_LOCK
 from saq.utils import redact_url
 from saq.worker.process import run_loop
 
@@ -128,7 +130,7 @@ def _files_of(options: Options) -> Found:
         raise _BadInput(f"the folder {named!r} cannot be read: {error.strerror}") from None
     if not found.names:
         raise _BadInput(
-            f"there are no files below {named!r}; hidden folders, virtual environments and caches do not count"
+            f"there are no files below {named!r}; hidden folders, caches and the like do not count"
         )
     return found
 
@@ -141,78 +143,76 @@ def _run(options: Options, found: Found, screen: Screen) -> int:
         more = ", …" if len(found.closed) > 3 else ""
         screen.say(f"{plural(len(found.closed), 'folder')} cannot be looked into: {names}{more}")
     if options.url is not None:
-        return run_loop(_show(options, found, screen, options.url, redact_url(options.url)))
-    with _private_server() as (url, words):
-        return run_loop(_show(options, found, screen, url, words))
+        code = run_loop(_show(_plan(options, found, options.url, redact_url(options.url)), screen))
+        last_words = "The worker has ended, and what it left on the server is gone."
+    else:
+        with _PrivateServer() as server:
+            code = run_loop(_show(_plan(options, found, server.url, server.words), screen))
+        last_words = "Worker and server have ended, and their files are gone."
+        if not server.ended:
+            last_words = f"The worker has ended. The server has not: another process uses {server.url}"
+    if not options.once:
+        screen.say(f"{screen.style('Goodbye.', 'bold')} {last_words}")
+    return code
 
 
-async def _show(options: Options, found: Found, screen: Screen, url: str, server: str) -> int:
-    name = f"demo-{secrets.token_hex(3)}" if options.url else "demo"
-    plan = Plan(
+def _plan(options: Options, found: Found, url: str, server: str) -> Plan:
+    return Plan(
         folder=os.path.abspath(options.folder),
         names=found.names,
         url=url,
         server=server,
-        queue_name=name,
+        private=options.url is None,
         once=options.once,
         port=options.port,
         concurrency=options.concurrency,
         rows=options.rows,
     )
-    if options.url is None:
-        return await Demo(plan, screen).run()
-    async with _tidied(url, name):
-        return await Demo(plan, screen).run()
 
 
-@asynccontextmanager
-async def _tidied(url: str, name: str) -> AsyncIterator[None]:
-    """Takes away what the demo has left on a server that is not its own."""
-    try:
-        yield
-    finally:
-        import redis.asyncio as aioredis
-
-        from saq.queue.redis.keys import prefix
-
-        async with aioredis.Redis.from_url(url) as client:
-            left = [key async for key in client.scan_iter(f"{prefix(name)}*", count=1000)]
-            for i in range(0, len(left), 500):
-                await client.unlink(*left[i : i + 500])
+async def _show(plan: Plan, screen: Screen) -> int:
+    return await Demo(plan, screen).run()
 
 
-@contextmanager
-def _private_server() -> Iterator[tuple[str, str]]:
-    """A server in a directory of its own, which goes with it: its URL, and what to say of it."""
-    from saq.queue.embedded import EmbeddedServer
-    from saq.queue.embedded.binary import version_of
+class _PrivateServer:
+    """A server in a directory of its own, which goes with it."""
 
-    directory = Path(tempfile.mkdtemp(prefix="saq-demo-"))
-    url = f"embedded://{directory}"
-    server: EmbeddedServer | None = None
-    try:
-        server = EmbeddedServer(url).start()
-        program = server.server_binary
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="saq-demo-"))
+        self.url = f"embedded://{self.directory}"
+        self.words = ""
+        self.ended = True
+        self._server: EmbeddedServer | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._server = EmbeddedServer(self.url).start()
+        except BaseException:
+            self._close()
+            raise
+        program = self._server.server_binary
         version = version_of(program)
         number = "" if isinstance(version, str) else " " + ".".join(map(str, version))
-        yield url, f"{program.name}{number}, a private one, in {directory}"
-    finally:
+        self.words = f"{program.name}{number}, a private one, in {self.directory}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
         # A second Ctrl-C must not leave a server behind: this takes a moment only.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if server is not None:
-            server.close()
-        if server is None or _has_ended(server.directory):
-            shutil.rmtree(directory, ignore_errors=True)
-        else:
-            print(f"saq demo: the server goes on: another process uses {url}", file=sys.stderr)
+        if self._server is not None:
+            self._server.close()
+            self.ended = _has_ended(self._server.directory)
+        if self.ended:
+            shutil.rmtree(self.directory, ignore_errors=True)
         signal.signal(signal.SIGINT, before)
 
 
 def _has_ended(directory: Path) -> bool:
     """Waits for the end of the server, which comes by itself when nobody uses it any more."""
-    import fcntl
-
-    from saq.queue.embedded.server import KEEPER_LOCK
+    import fcntl  # not on Windows, where there is no such server
 
     deadline = time.monotonic() + END_SERVER
     with open(directory / KEEPER_LOCK, "rb") as lock:

@@ -69,9 +69,14 @@ def show(screen: Screen, outcome: Outcome, rows: int, concurrency: int) -> None:
         _show_files(screen, read, rows)
     unread = [file for file in outcome.files if file.error is not None]
     if unread:
-        screen.say(screen.style(f"  Could not be read: {plural(len(unread), 'file')}", "bold"))
+        title = f"  Could not be read: {plural(len(unread), 'file')}"
+        screen.say(
+            screen.style(title, "bold")
+            + ("; its" if len(unread) == 1 else "; their")
+            + " jobs failed, as they should"
+        )
         for file in unread[:NAMED]:
-            screen.say(f"    {printable(file.name)}: {screen.style(file.error or '', 'red')}")
+            screen.say(f"    {printable(file.name)}: {screen.style(printable(file.error or ''), 'red')}")
         if len(unread) > NAMED:
             screen.say(f"    and {len(unread) - NAMED:,} more")
         screen.say()
@@ -93,11 +98,12 @@ def show(screen: Screen, outcome: Outcome, rows: int, concurrency: int) -> None:
 
 
 def _show_files(screen: Screen, read: list[FileResult], rows: int) -> None:
-    largest = sorted(read, key=lambda file: (-file.size, file.name))
-    shown = [_row(file) for file in largest[:rows]]
-    rest = largest[rows:]
+    """Texts first, the largest of them first: they have the most to say."""
+    ranked = sorted(read, key=lambda file: (file.words is None, -file.size, file.name))
+    shown = [_row(file) for file in ranked[:rows]]
+    rest = ranked[rows:]
     if rest:
-        shown.append([f"and {plural(len(rest), 'smaller file')}", *_totals(rest), "", ""])
+        shown.append([f"and {plural(len(rest), 'more', 'more')}", *_totals(rest), "", ""])
     shown.append([f"{plural(len(read), 'file')} in all", *_totals(read), "", ""])
     titles, *lines = table(COLUMNS, shown, screen.width - 3)
     screen.say("  " + screen.style(titles, "bold"))
@@ -105,8 +111,8 @@ def _show_files(screen: Screen, read: list[FileResult], rows: int) -> None:
         style = "bold" if number == len(lines) - 1 else "dim" if number == rows else ""
         screen.say("  " + (screen.style(line, style) if style else line))
     notes = []
-    if any(file.fingerprint and file.fingerprint.partial for file in largest[:rows]):
-        notes.append("~ too large to read as a whole: lines and SHA-256 of the first 16 MiB")
+    if any(file.fingerprint and file.fingerprint.partial for file in ranked[:rows]):
+        notes.append("* too large to read as a whole: lines and SHA-256 of the first 16 MiB")
     if twins := _twins(read):
         notes.append(twins)
     for note in notes:
@@ -115,12 +121,12 @@ def _show_files(screen: Screen, read: list[FileResult], rows: int) -> None:
 
 
 def _row(file: FileResult) -> list[str]:
-    print_ = file.fingerprint
-    assert print_ is not None
-    mark = "~" if print_.partial else ""
-    lines = "binary" if print_.lines is None else f"{mark}{print_.lines:,}"
-    words = "" if file.words is None else ", ".join(file.words)
-    return [printable(file.name), size(print_.size), lines, mark + print_.sha256[:12], printable(words)]
+    found = file.fingerprint
+    assert found is not None
+    mark = "*" if found.partial else ""
+    lines = "binary" if found.lines is None else f"{found.lines:,}{mark}"
+    words = ", ".join(file.words or ())
+    return [printable(file.name), size(found.size), lines, found.sha256[:12] + mark, printable(words)]
 
 
 def _totals(files: list[FileResult]) -> tuple[str, str]:

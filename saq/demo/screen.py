@@ -24,7 +24,7 @@ PLAIN_WIDTH = 100
 _HIDE_CURSOR, _SHOW_CURSOR, _CLEAR_LINE = "\x1b[?25l", "\x1b[?25h", "\r\x1b[K"
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "cyan": "36"}
 _BAR = re.compile("[█░]+")
-_ASCII = str.maketrans({"█": "#", "░": ".", "·": "-", "…": "~", "–": "-", "✓": "*", "✗": "x", "─": "-"})
+_ASCII = str.maketrans({"█": "#", "░": ".", "…": "~", "“": '"', "”": '"'})
 
 
 class Screen:
@@ -83,11 +83,7 @@ class Screen:
 
 
 def _speaks_unicode(stream: TextIO) -> bool:
-    try:
-        "█░·…–✓✗─".encode(stream.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    # A name of a file may hold anything at all.
+    # Not by what it can encode: the name of a file may hold anything at all.
     return (stream.encoding or "").lower().replace("-", "") == "utf8"
 
 
@@ -95,9 +91,7 @@ def printable(text: str) -> str:
     """The text without anything that moves a cursor or cannot be encoded."""
     if text.isprintable():
         return text
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
-    )
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def width_of(text: str) -> int:
@@ -189,13 +183,11 @@ def bar(done: int, total: int, width: int) -> str:
 
 def size(number: float) -> str:
     """Bytes for people."""
-    if number < 1000:
-        return f"{number:.0f} B"
-    for unit in ("kB", "MB", "GB", "TB"):
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while number >= 999.95 and len(units) > 1:
         number /= 1000
-        if number < 999.95:
-            break
-    return f"{number:.1f} {unit}"
+        del units[0]
+    return f"{number:.0f} B" if units[0] == "B" else f"{number:.1f} {units[0]}"
 
 
 def plural(count: int, one: str, many: str = "") -> str:

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import errno
 import importlib.util
 import logging
 import os
+import secrets
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from saq import CronJob, Job, Queue, Status, Worker
 from saq.demo import report, work
 from saq.demo.report import FileResult, Outcome
-from saq.demo.screen import Screen, bar, plural
-from saq.errors import SaqError
+from saq.demo.screen import Screen, bar, plural, printable
+from saq.errors import SaqError, UsageError
 from saq.queue import JobError
+from saq.queue.redis import RedisQueue
+from saq.queue.redis.keys import prefix
 
 #: The scheduled job is so many seconds ahead.
 AHEAD = 2.0
@@ -51,7 +54,8 @@ class Plan:
     port: int
     concurrency: int
     rows: int
-    queue_name: str
+    #: Whether the server is ours alone.
+    private: bool
 
 
 class Demo:
@@ -60,24 +64,30 @@ class Demo:
     def __init__(self, plan: Plan, screen: Screen) -> None:
         self._plan = plan
         self._screen = screen
-        self._queue = Queue.from_url(plan.url, name=plan.queue_name)
+        name = "demo" if plan.private else f"demo-{secrets.token_hex(3)}"
+        self._queue = Queue.from_url(plan.url, name=name)
         self._ticks: list[float] = []
+        self._ticked = asyncio.Event()
         self._outcome = Outcome()
         self._stop = asyncio.Event()
         self._files_end = 0.0
+        self._began = 0.0
+        self._shown = False
 
     async def run(self) -> int:
         """Shows it; returns the exit code."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._queue.disconnect)
             await self._queue.connect()
+            if not self._plan.private:
+                stack.push_async_callback(self._tidy)
             stack.callback(self._take_signals())
             stack.callback(self._screen.end_status)
             worker = self._make_worker()
             address = await stack.enter_async_context(self._web())
             self._introduce(address)
             working = asyncio.create_task(worker.start(), name="demo-worker")
-            stack.push_async_callback(_end_worker, worker, working)
+            stack.push_async_callback(_end_worker, working)
             code = await self._until_stopped(working, address)
             self._screen.end_status()
             return code
@@ -91,13 +101,13 @@ class Demo:
             id="demo",
         )
         worker.SIGNALS = []  # type: ignore[misc]  # Ctrl-C ends the demo, which ends the worker
-        worker.context["ticks"] = self._ticks
+        worker.context.update(ticks=self._ticks, ticked=self._ticked)
         return worker
 
     def _introduce(self, web: str) -> None:
         screen, plan = self._screen, self._plan
         files = plural(len(plan.names), "file")
-        screen.say(f"{screen.style('saq demo', 'bold')}: {files} below {plan.folder}")
+        screen.say(f"{screen.style('saq demo', 'bold')}: {files} below {printable(plan.folder)}")
         screen.say()
         screen.say(f"  server  {plan.server}")
         screen.say(f"  worker  {plural(plan.concurrency, 'job')} at a time, in this process")
@@ -114,12 +124,12 @@ class Demo:
             try:
                 from saq.web.aiohttp import serve
 
-                port = _free_port(self._plan.port)
-                await stack.enter_async_context(serve([self._queue], HOST, port))
-                said = f"http://{HOST}:{port}"
-                if port != self._plan.port != 0:
-                    said += f" (port {self._plan.port} is taken)"
-            except (ImportError, OSError, SaqError) as error:
+                try:
+                    said = await stack.enter_async_context(serve([self._queue], HOST, self._plan.port))
+                except UsageError:  # the port is not to be had: any other will do
+                    said = await stack.enter_async_context(serve([self._queue], HOST, 0))
+                    said += f"  (port {self._plan.port} is not free)"
+            except (ImportError, SaqError) as error:
                 said = f"not shown: {error}"
             yield said
 
@@ -139,15 +149,14 @@ class Demo:
             await asyncio.gather(showing, stopped, return_exceptions=True)
         screen = self._screen
         screen.end_status()
+        if not self._shown:
+            screen.say(f"Interrupted: {self._done:,} of {self._expected:,} jobs had ended.")
         if self._plan.once:
-            screen.say(f"Interrupted: {self._done:,} of {self._expected:,} jobs had ended.")
             return INTERRUPTED
-        if not self._files_end:
-            screen.say(f"Interrupted: {self._done:,} of {self._expected:,} jobs had ended.")
-        screen.say(screen.style("Goodbye.", "bold") + " Nothing is left running.")
         return 1 if self._outcome.unexpected else 0
 
     async def _show(self, address: str) -> int:
+        self._began = time.monotonic()
         progress = asyncio.create_task(self._progress(), name="demo-progress")
         doing = asyncio.create_task(self._work(), name="demo-work")
         try:
@@ -160,6 +169,10 @@ class Demo:
                 task.cancel()
             await asyncio.gather(progress, doing, return_exceptions=True)
             self._screen.end_status()
+        if not self._screen.terminal:
+            self._screen.say(self._line(self._done, "", time.monotonic() - self._began))
+            self._screen.say()
+        self._shown = True
         report.show(self._screen, self._outcome, self._plan.rows, self._plan.concurrency)
         if not self._plan.once:
             self._screen.say()
@@ -170,7 +183,6 @@ class Demo:
 
     async def _work(self) -> None:
         queue, outcome = self._queue, self._outcome
-        began = time.monotonic()
         # The server's clock decides when it is due; on another machine it may differ from ours.
         due = await queue.server_time() + AHEAD
         later = await queue.enqueue("later", key="later", scheduled=due)
@@ -191,13 +203,12 @@ class Demo:
             )
         )
         self._files_end = time.monotonic()
-        outcome.seconds = self._files_end - began
+        outcome.seconds = self._files_end - self._began
         for name, first, second in zip(names, fingerprints, words, strict=True):
             outcome.files.append(self._file_result(name, first, second))
         outcome.later = await self._end_of(later)
         outcome.stumble = await self._end_of(stumble)
-        while not self._ticks:  # the first one was due when the worker started, or is a second away
-            await asyncio.sleep(LOOK_EVERY)
+        await self._ticked.wait()
         outcome.ticks = len(self._ticks)
 
     def _file_result(self, name: str, fingerprint: Any, words: Any) -> FileResult:
@@ -225,6 +236,17 @@ class Demo:
             self._outcome.unexpected.append(f"{job.function}: {reason}")
         return job
 
+    async def _tidy(self) -> None:
+        """Takes away what would stay on a server that is not ours."""
+        queue = self._queue
+        assert isinstance(queue, RedisQueue)
+        try:
+            left = [key async for key in queue.redis.scan_iter(f"{prefix(queue.name)}*", count=1000)]
+            for i in range(0, len(left), 500):
+                await queue.redis.unlink(*left[i : i + 500])
+        except (OSError, RedisError) as error:
+            self._screen.say(f"The keys {prefix(queue.name)}* stay on the server: {error}")
+
     # Progress ---------------------------------------------------------------------------------------------
 
     @property
@@ -238,7 +260,7 @@ class Demo:
 
     async def _progress(self) -> None:
         """Draws the progress line. It asks for its numbers; the jobs themselves wait for no such look."""
-        began = moved = time.monotonic()
+        moved = time.monotonic()
         before = -1
         while True:
             try:
@@ -249,16 +271,17 @@ class Demo:
             except SaqError:
                 waiting = "the server is away"
             now, done = time.monotonic(), self._done
-            if done != before:
-                before, moved = done, now
+            if done - len(self._ticks) != before:  # ticks go on whatever happens
+                before, moved = done - len(self._ticks), now
             elif now - moved > STUCK_AFTER:
                 raise SaqError(f"no job has ended for {STUCK_AFTER:g} s: {waiting}")
-            self._screen.status(self._line(done, waiting, now - began, (self._files_end or now) - began))
+            self._screen.status(self._line(done, waiting, now - self._began))
             await asyncio.sleep(LOOK_EVERY)
 
-    def _line(self, done: int, waiting: str, elapsed: float, working: float) -> str:
+    def _line(self, done: int, waiting: str, elapsed: float) -> str:
         expected = self._expected
-        parts = [f"{done:,} of {expected:,} jobs", waiting]
+        working = self._files_end - self._began if self._files_end else elapsed
+        parts = [f"{done:,} of {expected:,} jobs", *filter(None, [waiting])]
         if failed := self._queue.failed:
             parts.append(f"{failed:,} failed")
         if working > 0 and done:
@@ -270,7 +293,7 @@ class Demo:
 
     async def _watch(self, address: str) -> None:
         screen = self._screen
-        place = f"the web page is at {address}; " if address.startswith("http") else ""
+        place = f"the web page is at {address.split()[0]}; " if address.startswith("http") else ""
         screen.say(f"  The worker goes on: {place}Ctrl-C ends it all.")
         while True:
             if self._ticks:
@@ -298,24 +321,10 @@ class Demo:
         return give_back
 
 
-async def _end_worker(worker: Worker[Any], working: asyncio.Task[None]) -> None:
-    await worker.stop()
+async def _end_worker(working: asyncio.Task[None]) -> None:
+    """Stops it in good order, also while it is still starting."""
+    working.cancel()
     await asyncio.gather(working, return_exceptions=True)
-
-
-def _free_port(wanted: int) -> int:
-    """The port, or another if it is taken."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError as error:
-                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                    raise
-                continue
-            return int(probe.getsockname()[1])
-    return wanted
 
 
 class LogLines(logging.Handler):
@@ -330,4 +339,7 @@ class LogLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Prints it."""
         if self._verbose or record.module != "runner":
-            self._screen.say(self.format(record))
+            try:
+                self._screen.say(self.format(record))
+            except OSError:  # nobody is there to read it; the demo finds that out by itself
+                pass

@@ -25,7 +25,7 @@ WORDS_AT_MOST = 2 * 1024 * 1024
 #: Seconds that a job may take: a disk may be slow.
 TIMEOUT = 60
 
-SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
+SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", "build", "dist"})
 #: A folder that holds one of these is a virtual environment or a cache.
 MARKERS = frozenset({"pyvenv.cfg", "CACHEDIR.TAG"})
 
@@ -47,6 +47,13 @@ class Fingerprint(NamedTuple):
     partial: bool
 
 
+class Watched(Context):
+    """The context, and what the demo has put there to see the clock tick."""
+
+    ticks: list[float]
+    ticked: asyncio.Event
+
+
 class Found(NamedTuple):
     """The files below a folder.
 
@@ -62,7 +69,7 @@ class Found(NamedTuple):
 
 
 def find_files(folder: str, limit: int) -> Found:
-    """Files below a folder, in order, without those of version control, virtual environments and caches.
+    """Files below a folder, in order, without hidden folders, caches, and what was installed or built.
 
     Raises OSError if the folder itself cannot be read. Links to folders are not followed. A link that leads
     nowhere counts as a file, one that cannot be read; pipes, sockets and devices do not.
@@ -156,7 +163,7 @@ async def stumble(ctx: Context) -> str:
     return "back on its feet"
 
 
-async def tick(ctx: Context) -> None:
+async def tick(ctx: Watched) -> None:
     """Enqueued by the clock."""
-    ticks: list[float] = ctx["ticks"]  # type: ignore[typeddict-item]
-    ticks.append(time.time())
+    ctx["ticks"].append(time.time())
+    ctx["ticked"].set()

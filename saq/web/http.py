@@ -6,7 +6,7 @@ Owns the vocabulary between the faces and the core. Must not know of routes, que
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -30,17 +30,18 @@ class Request:
 
     Args:
         method: in capitals, as it came.
-        target: path and query below the place where the app is mounted, undecoded; begins with a slash.
-        headers: by name in small letters; what came several times is joined by ``", "``, so that it equals
-            nothing it should not equal.
-        body: at most ``MAX_BODY`` + 1 bytes of it.
+        target: path and query as they came, undecoded.
+        headers: by name in small letters, see ``headers_of``.
+        body: at most ``MAX_BODY`` + 1 bytes of it; None if it did not arrive.
+        prefixes: where the app may be mounted, decoded; what lies below is its own.
         peer: who sent it, for the log.
     """
 
     method: str
     target: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
+    body: bytes | None = b""
+    prefixes: Sequence[str] = ()
     peer: str = ""
 
 
@@ -77,7 +78,19 @@ class HttpError(Exception):
         self.headers = dict(headers or {})
 
 
-def json_response(value: Any, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
+def headers_of(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Headers by name in small letters. What came several times is joined by ``", "``, so that it equals
+    nothing that it should not equal."""
+    headers: dict[str, str] = {}
+    for name, value in fields:
+        name = name.lower()
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def json_response(
+    value: Any, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+) -> Response:
     """Strict JSON in ASCII: any text arrives, lone surrogates included, and NaN does not pass."""
     body = json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
     return Response(status, body, {"Content-Type": JSON, **(headers or {})})

@@ -51,30 +51,31 @@ def to_root(segments: Sequence[bytes]) -> str:
     return "../" * (len(segments) - 1) or "./"
 
 
-def below(target: bytes, *prefixes: str) -> bytes | None:
-    """What of a target lies below the first of the decoded ``prefixes`` that it begins with.
+def below(target: bytes, prefixes: Sequence[str]) -> bytes | None:
+    """What of a target lies below the longest of the decoded ``prefixes`` that it begins with.
 
-    A server, a framework and a proxy may each have taken a prefix away or not. So each is tried whole and
-    without its first parts, the longest first, and what begins with none is below the root already. None is
-    the mount point itself without its slash: relative addresses would go wrong there.
+    A server, a framework and a proxy may each have taken a prefix away or not; what begins with none of them
+    is below the root already. None stands for the mount point itself without its slash: relative addresses
+    would go wrong there.
     """
     if not target.startswith(b"/"):  # `http://host/path`, as a proxy is asked
-        _, scheme, rest = target.partition(b"://")
-        slash = rest.find(b"/")
-        target = rest[slash:] if scheme and slash >= 0 else b"/" + target.lstrip(b"/")
+        _, scheme, after = target.partition(b"://")
+        slash = after.find(b"/")
+        target = after[slash:] if scheme and slash >= 0 else b"/" + target.lstrip(b"/")
     path, mark, query = target.partition(b"?")
-    segments = path.split(b"/")
-    for prefix in _candidates(prefixes):
-        parts = prefix.split("/")
-        if [decode(segment) for segment in segments[1 : len(parts) + 1]] == parts:
-            rest = segments[len(parts) + 1 :]
+    segments = path.split(b"/")[1:]
+    for parts in sorted(([part for part in prefix.split("/") if part] for prefix in prefixes), key=len)[::-1]:
+        if parts and [decode(segment) for segment in segments[: len(parts)]] == parts:
+            rest = segments[len(parts) :]
             return b"/" + b"/".join(rest) + mark + query if rest else None
     return target
 
 
-def _candidates(prefixes: Sequence[str]) -> list[str]:
-    found: set[str] = set()
-    for prefix in prefixes:
-        parts = [part for part in prefix.split("/") if part]
-        found.update("/".join(parts[i:]) for i in range(len(parts)))
-    return sorted(found, key=lambda prefix: -prefix.count("/"))
+def with_slash(target: bytes) -> str:
+    """Where a mount point that came without its slash is found.
+
+    Relative, for a proxy may have put something in front; with a dot, for a segment may be empty, and
+    ``//host`` is an address elsewhere.
+    """
+    path, mark, query = target.partition(b"?")
+    return (b"./" + path.rpartition(b"/")[2] + b"/" + mark + query).decode("ascii", "ignore")

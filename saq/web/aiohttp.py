@@ -1,0 +1,167 @@
+"""The face for aiohttp: an application, and a server beside a worker.
+
+Owns the way between aiohttp's requests and responses and ours. Must not decide anything about a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from saq.errors import UsageError
+from saq.queue.base import Queue
+from saq.web.app import WebApp
+from saq.web.http import BODY_PATIENCE, MAX_BODY, Request, headers_of
+from saq.web.security import Credentials, is_loopback
+
+logger = logging.getLogger("saq")
+
+#: A job's key is part of the address, and may be long.
+MAX_LINE = 64 * 1024
+#: Seconds that a request is given to end when the server stops.
+GRACE = 1.0
+#: Seconds that the rest of a body is read and dropped, so that its sender gets to read why.
+LINGER = 1.0
+
+
+def create_app(queues: Iterable[Queue]) -> web.Application:
+    """The web interface as an aiohttp application, to be served or added to another one.
+
+    ``AUTH_USER`` [admin] and ``AUTH_PASSWORD`` are read now; without a password there is no authentication.
+    When it is cleaned up, it disconnects the queues.
+    """
+    shown = list(queues)
+    app = _application(WebApp(shown, Credentials.from_environment()))
+
+    async def disconnect(_: web.Application) -> None:
+        for queue in shown:
+            await queue.disconnect()
+
+    app.on_cleanup.append(disconnect)
+    return app
+
+
+def _application(core: WebApp) -> web.Application:
+    app = web.Application()
+
+    async def handle(request: web.Request) -> web.Response:
+        # Where it is, if it was added to another application.
+        return await _handle(core, request, unquote(root.canonical))
+
+    # One handler for everything: the core reads the raw path, which aiohttp would have decoded.
+    root = app.router.add_resource("/")
+    root.add_route("*", handle)
+    app.router.add_route("*", "", handle)
+    app.router.add_route("*", r"/{rest:[\s\S]*}", handle)
+    return app
+
+
+async def _handle(core: WebApp, request: web.Request, prefix: str) -> web.Response:
+    body = await _read(request)
+    response = await core.handle(
+        Request(
+            request.method,
+            request.raw_path.encode("utf-8", "surrogateescape"),
+            headers_of(request.headers.items()),
+            body,
+            (prefix,),
+            request.remote or "",
+        )
+    )
+    answer = web.Response(
+        status=response.status,
+        body=response.body or None,
+        headers={**response.headers, "Server": "saq"},
+    )
+    if body is None or len(body) > MAX_BODY:
+        answer.force_close()  # the rest is not worth reading
+    return answer
+
+
+async def _read(request: web.Request) -> bytes | None:
+    """The body, or as much of it as tells that it is too large; None if it does not arrive."""
+    body = b""
+    try:
+        async with asyncio.timeout(BODY_PATIENCE):
+            while len(body) <= MAX_BODY:
+                piece = await request.content.read(MAX_BODY + 1 - len(body))
+                if not piece:
+                    break
+                body += piece
+    except Exception as error:  # too slow, cut off, or not in the encoding that it names
+        logger.debug("Web: a body did not arrive: %r", error)
+        return None
+    return body
+
+
+@asynccontextmanager
+async def serve(
+    queues: Iterable[Queue], host: str = "127.0.0.1", port: int = 8080, *, insecure: bool = False
+) -> AsyncIterator[str]:
+    """Serves the web interface in the running loop, inside the ``async with``. The queues are left connected.
+
+    Args:
+        queues: what it shows.
+        host: where it listens; another address than the loopback needs a password.
+        port: 0 is any free one.
+        insecure: without a password, too.
+
+    Yields:
+        Its address.
+
+    Raises:
+        UsageError: it may not, or cannot, listen there; the message says what to do.
+    """
+    credentials = Credentials.from_environment()
+    local = is_loopback(host)
+    if credentials is None and not local and not insecure:
+        raise UsageError(
+            f"the web interface would be open to everybody who reaches {host or 'this machine'}: set "
+            "AUTH_PASSWORD (and AUTH_USER), or leave out --host, or say --insecure"
+        )
+    core = WebApp(queues, credentials, local=local and credentials is None and not insecure)
+    runner = web.AppRunner(
+        _application(core),
+        handle_signals=False,
+        access_log=None,
+        shutdown_timeout=GRACE,
+        max_line_size=MAX_LINE,
+        lingering_time=LINGER,
+        auto_decompress=False,  # nothing of ours comes compressed
+    )
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except (OSError, OverflowError, UnicodeError) as error:
+            raise UsageError(_cannot_listen(host, port, error)) from error
+        addresses = [_url(*address[:2]) for address in runner.addresses]
+        logger.info("The web interface is at %s", " and ".join(addresses))
+        yield addresses[0]
+    finally:
+        await runner.cleanup()
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def _cannot_listen(host: str, port: int, error: Exception) -> str:
+    reason = error.errno if isinstance(error, OSError) else None
+    if reason == errno.EADDRINUSE:
+        return (
+            f"port {port} is taken: something else listens at {host} already, maybe another worker with "
+            "--web; stop it, or choose another --port (0 is any free one)"
+        )
+    if reason == errno.EACCES:
+        return f"port {port} is not for everybody: choose a --port from 1024 on"
+    if isinstance(error, (socket.gaierror, UnicodeError)) or reason == errno.EADDRNOTAVAIL:
+        return f"{host!r} is no address of this machine: choose another --host, such as 127.0.0.1 or 0.0.0.0"
+    return f"cannot listen at {host!r}, port {port}: {error}"
