@@ -9,6 +9,7 @@ from saq.errors import SaqError
 from saq.settings import import_settings
 from saq.worker.process import check_health, start
 from saq.worker.supervisor import Supervisor
+from saq.worker.worker import Worker
 
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
@@ -43,7 +44,9 @@ def run(
         if check:
             sys.exit(check_health(settings))
         if workers > 1:
-            grace = import_settings(settings).get("shutdown_grace_period_s") or 0
+            found = import_settings(settings)
+            Worker(**found)  # what is wrong with them is said once, not by each process
+            grace = found.get("shutdown_grace_period_s") or 0
             arguments = (settings, verbose, quiet, web, extra_web_settings, port, host, insecure)
             sys.exit(Supervisor(workers, work, arguments, grace).run())
         start(settings, web, extra_web_settings, port, host, insecure)

@@ -10,7 +10,9 @@ which state stands in `docs/internals.md`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import dataclasses
 import inspect
 import logging
 from abc import ABC, abstractmethod
@@ -18,7 +20,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, Protocol
 
-from saq.errors import InvalidUrlError, UsageError
+from saq.errors import InvalidUrlError, ServerError, UsageError
 from saq.job import UNSUCCESSFUL_TERMINAL_STATUSES, Job, Status
 from saq.types import (
     BeforeEnqueueType,
@@ -35,7 +37,7 @@ from saq.utils import now
 logger = logging.getLogger("saq")
 
 #: Names that `enqueue` takes as fields of the job; all others are arguments of the function.
-JOB_FIELDS = frozenset(Job.__dataclass_fields__)
+JOB_FIELDS = frozenset(field.name for field in dataclasses.fields(Job))
 #: Who waits for work looks so often, in seconds, without being told of any: a dead peer must be noticed.
 LOOK_EVERY = 5.0
 #: `enqueue_many` reads so many jobs ahead of what is sent.
@@ -110,7 +112,8 @@ class Queue(ABC):
         self.aborted = 0
         self._dump = dump
         self._load = load
-        self._before_enqueues: dict[int, BeforeEnqueueType] = {}
+        #: A list, for a bound method is another object each time that it is looked up.
+        self._before_enqueues: list[BeforeEnqueueType] = []
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}<{self.name}>"
@@ -332,11 +335,13 @@ class Queue(ABC):
 
     def register_before_enqueue(self, callback: BeforeEnqueueType) -> None:
         """Calls ``callback(job)``, async or sync, before each job of this queue object is enqueued."""
-        self._before_enqueues[id(callback)] = callback
+        if callback not in self._before_enqueues:
+            self._before_enqueues.append(callback)
 
     def unregister_before_enqueue(self, callback: BeforeEnqueueType) -> None:
         """Calls it no more."""
-        self._before_enqueues.pop(id(callback), None)
+        if callback in self._before_enqueues:
+            self._before_enqueues.remove(callback)
 
     def _make_job(self, job_or_func: str | Job, kwargs: dict[str, Any]) -> Job:
         if isinstance(job_or_func, Job):
@@ -358,7 +363,7 @@ class Queue(ABC):
         return job
 
     async def _prepare(self, job: Job) -> None:
-        for callback in list(self._before_enqueues.values()):
+        for callback in list(self._before_enqueues):
             answer = callback(job)
             if inspect.isawaitable(answer):
                 await answer
@@ -366,6 +371,30 @@ class Queue(ABC):
     def _track(self, job: Job) -> None:
         for children in _batches.get():
             children.append(job)
+
+    async def _send_tracked(self, jobs: Sequence[Job]) -> list[bool]:
+        """Inside a batch, a caller who is cancelled waits for what is under way: it is to be aborted, too."""
+        sending = asyncio.ensure_future(self._send(jobs))
+        try:
+            return await asyncio.shield(sending)
+        finally:
+            with contextlib.suppress(Exception):
+                for job, fresh in zip(jobs, await sending, strict=True):
+                    if fresh:
+                        self._track(job)
+
+    async def _ends(self, jobs: Sequence[Job]) -> list[asyncio.Future[Job | None]]:
+        """The same for those who wait for the ends of their jobs."""
+        if not _batches.get():
+            return await self._send_and_wait(jobs)
+        sending = asyncio.ensure_future(self._send_and_wait(jobs))
+        try:
+            return await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            with contextlib.suppress(Exception):
+                for end in await sending:
+                    end.cancel()
+            raise
 
     async def enqueue(self, job_or_func: str | Job, **kwargs: Any) -> Job | None:
         """Enqueues a job.
@@ -386,11 +415,8 @@ class Queue(ABC):
         job = self._make_job(job_or_func, kwargs)
         if self._before_enqueues:
             await self._prepare(job)
-        if not (await self._send((job,)))[0]:
-            return None
-        if _batches.get():
-            self._track(job)
-        return job
+        send = self._send if not _batches.get() else self._send_tracked
+        return job if (await send((job,)))[0] else None
 
     async def enqueue_many(self, jobs: Iterable[Job | str]) -> list[Job | None]:
         """Enqueues any number of jobs in few calls; ``jobs`` may be a generator.
@@ -402,11 +428,9 @@ class Queue(ABC):
         chunk: list[Job] = []
 
         async def flush() -> None:
-            taken = await self._send(chunk)
-            for job, fresh in zip(chunk, taken, strict=True):
-                sent.append(job if fresh else None)
-                if fresh and _batches.get():
-                    self._track(job)
+            send = self._send if not _batches.get() else self._send_tracked
+            taken = await send(chunk)
+            sent.extend(job if fresh else None for job, fresh in zip(chunk, taken, strict=True))
             chunk.clear()
 
         try:
@@ -491,7 +515,7 @@ class Queue(ABC):
             if self._before_enqueues:
                 for job in jobs:
                     await self._prepare(job)
-            ends = await self._send_and_wait(jobs)
+            ends = await self._ends(jobs)
             try:
                 if not return_exceptions:
                     return await _first_failure(jobs, ends)
@@ -575,6 +599,8 @@ class Queue(ABC):
                 await self.wait_for_work(LOOK_EVERY)
         except TimeoutError:
             return
+        except ServerError:
+            await asyncio.sleep(0.05)  # if the server is gone, the next claim will say so
 
     async def _claim_one(self) -> Step:
         """A claim that is not lost with its caller: cancelled under way, it is handed back."""
@@ -610,7 +636,8 @@ class Queue(ABC):
 
 def _twin(job: Job) -> Job:
     """A new job with the fields that a user sets, and a key of its own."""
-    fields = {name: getattr(job, name) for name in job.__dataclass_fields__ if name != "key"}
+    names = [field.name for field in dataclasses.fields(job) if field.name != "key"]
+    fields = {name: getattr(job, name) for name in names}
     fields["kwargs"] = dict(job.kwargs) if job.kwargs else None
     fields["meta"] = dict(job.meta)
     return type(job)(**fields)

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from saq.errors import ServerError
 from saq.job import Job, Status
 from saq.queue.base import LOOK_EVERY, Queue, Settlement, Step
 
@@ -35,6 +36,7 @@ class Fetcher:
         run: starts a claimed job.
         slots: how many jobs may run at once.
         limit: how many jobs to claim in all, or None.
+        look_every: an idle worker looks for work so often, in seconds, without being told of any.
         idle_limit: seconds without any work after which ``drained`` is called, or None.
         drained: called when there is nothing left to do.
     """
@@ -45,6 +47,7 @@ class Fetcher:
         run: Callable[[Job], Any],
         slots: int,
         limit: int | None = None,
+        look_every: float = LOOK_EVERY,
         idle_limit: float | None = None,
         drained: Callable[[], None] | None = None,
     ) -> None:
@@ -54,12 +57,16 @@ class Fetcher:
         self._slots = slots
         self._free = slots
         self._left = limit
+        self._look_every = look_every
         self._idle_limit = idle_limit
         self._drained = drained
         self._done: deque[Settlement] = deque()
         self._accepted: dict[int, asyncio.Future[Status | None]] = {}
         self._wake = asyncio.Event()
         self._hungry = asyncio.Event()
+        self._listening = False
+        #: A marker came: it is answered with a claim, or handed on by a step that claims nothing.
+        self._owed = False
         self._looking = True
         self._claiming = True
         self._closing = False
@@ -96,6 +103,8 @@ class Fetcher:
         """A slot is free again."""
         self._free += 1
         self._wake.set()
+        if self._left == 0 and self._free == self._slots and self._drained:
+            self._drained()
 
     def look(self) -> None:
         """There may be something to claim."""
@@ -113,7 +122,7 @@ class Fetcher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._done or (self._looking and self._wanted > 0):
+            while self._done or self._owed or (self._looking and self._wanted > 0):
                 await self._step()
             if self._closing and not self._done:
                 return
@@ -121,12 +130,16 @@ class Fetcher:
     async def _step(self) -> None:
         done = self._next_done()
         wanted = self._wanted
-        self._looking = False
+        self._owed = False
+        if wanted:
+            self._looking = False
         try:
             step = await self._queue.step(done, wanted)
-        except Exception as error:
+        except BaseException as error:
             # What was done is kept, and sent again before anything new.
             self._done.extendleft(reversed(done))
+            if not isinstance(error, Exception):
+                raise
             self._looking = True
             await self._pause_after(error)
             return
@@ -135,6 +148,10 @@ class Fetcher:
             logger.info("The queue %s answers again", self._queue.name)
         if done:
             self._tell(done, step.verdicts)
+        if not self._claiming and step.jobs:
+            # It was told to stop while this claim was under way.
+            self._done.extend(self._queue.settle_return(job, "cancelled") for job in step.jobs)
+            return
         for job in step.jobs:
             self._run(job)
         self._free -= len(step.jobs)
@@ -169,7 +186,7 @@ class Fetcher:
         if claimed == wanted or (step.more and claimed):
             # There may be more: claim again as soon as there is room.
             self._looking = True
-            if self._free == 0 and self._hungry.is_set():
+            if self._free == 0 and (self._listening or self._hungry.is_set()):
                 self._hungry.clear()
                 self._queue.stop_waiting_for_work()
             return
@@ -179,7 +196,7 @@ class Fetcher:
         wait = step.wait
         if step.more:
             # What is there cannot be taken now. Waiting for the marker would find it set by ourselves.
-            wait = min(wait, LOOK_EVERY) if wait is not None else LOOK_EVERY
+            wait = min(wait, self._look_every) if wait is not None else self._look_every
         else:
             self._hungry.set()
         if wait is not None:
@@ -191,15 +208,19 @@ class Fetcher:
         while True:
             await self._hungry.wait()
             self._hungry.clear()
-            timeout = LOOK_EVERY
+            timeout = self._look_every
             if self._idle_limit is not None:
                 timeout = min(timeout, self._idle_limit)
+            self._listening = True
             try:
                 came = await self._queue.wait_for_work(timeout)
+                idle = 0.0 if came or self._free < self._slots else idle + timeout
             except Exception as error:
-                came = False
+                came, idle = False, 0.0
                 await self._pause_after(error)
-            idle = 0.0 if came or self._free < self._slots else idle + timeout
+            finally:
+                self._listening = False
+            self._owed = came
             if self._idle_limit is not None and idle >= self._idle_limit and self._drained:
                 self._drained()
             self.look()
@@ -207,11 +228,17 @@ class Fetcher:
     async def _pause_after(self, error: Exception) -> None:
         if not self._failing:
             self._failing = True
-            logger.error("The queue %s does not answer, trying again: %s", self._queue.name, error)
+            known = isinstance(error, ServerError)
+            logger.error(
+                "The queue %s does not answer, trying again: %s",
+                self._queue.name,
+                error,
+                exc_info=None if known else error,
+            )
         await asyncio.sleep(random.uniform(0.1, 1.0))
 
     def stop_claiming(self) -> None:
-        """Claims nothing more, from now on."""
+        """Claims nothing more, from now on. What a claim under way brings is given back."""
         self._claiming = False
         self._hungry.clear()
         if len(self._tasks) > 1:

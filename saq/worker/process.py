@@ -6,10 +6,11 @@ Owns the event loop of a process that only works: which kind it is, and the web 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import multiprocessing
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
@@ -19,17 +20,38 @@ from saq.worker.worker import Worker
 
 logger = logging.getLogger("saq")
 
+#: Seconds that is given to what is still in the loop when all is over.
+LAST_MOMENT = 1.0
+
 T = TypeVar("T")
 
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
-    """Runs to the end in a new loop: uvloop where it exists."""
-    try:
+    """Runs to the end in a new loop: uvloop where it exists.
+
+    What is left in the loop then is cancelled, and given a moment: unlike with ``asyncio.run``, a function
+    that swallows every cancellation does not keep the process from ending.
+    """
+    make_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    with contextlib.suppress(ImportError):
         import uvloop
-    except ImportError:
-        return asyncio.run(main)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+
+        make_loop = uvloop.new_event_loop
+    runner = asyncio.Runner(loop_factory=make_loop)
+    try:
         return runner.run(main)
+    finally:
+        loop = runner.get_loop()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        stubborn = loop.run_until_complete(asyncio.wait(left, timeout=LAST_MOMENT))[1] if left else ()
+        if stubborn:
+            logger.warning("%d functions do not end and are left behind", len(stubborn))
+            for task in stubborn:
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+        else:
+            runner.close()
 
 
 def start(

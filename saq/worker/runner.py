@@ -55,6 +55,7 @@ class Run:
     """One attempt of one job in this process."""
 
     __slots__ = (
+        "abandoned",
         "began",
         "deadline",
         "error",
@@ -73,14 +74,22 @@ class Run:
         self.began = 0.0
         #: When to look at it next (monotonic); 0 is never.
         self.deadline = 0.0
-        #: Whether its function is under way: only then it can be interrupted.
+        #: Whether its function is under way, and not a hook before or what comes after.
         self.running = False
         self.thread = False
         self.why: Why | None = None
         self.error = ""
         #: Whether it did not end when it was interrupted.
         self.overdue = False
+        #: Whether its outcome is decided.
         self.settled = False
+        #: Whether its thread is not waited for any more.
+        self.abandoned = False
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was told to end."""
+        return self.why is not None
 
 
 class Host(Protocol):
@@ -132,37 +141,40 @@ class Runner:
         """Runs a claimed job."""
         run = Run(job)
         self.runs[job.key] = run
+        if job.status is Status.ABORTING:
+            # Asked for between the claim and its arrival here.
+            run.why, run.error = Why.ABORT, job.error or ""
         run.task = asyncio.get_running_loop().create_task(self._run(run), name=job.key)
         return run
 
     async def _run(self, run: Run) -> None:
         job, host = run.job, self._host
-        context = {**host.context, "job": job}
-        settlement: Settlement | None
+        settlement: Settlement | None = None
         try:
             function = host.functions.get(job.function)
             if function is None:
                 self._settle(self._not_known(job))
                 return
-            if host.before_process:
-                for hook in host.before_process:
-                    await self.call(hook, context)
-            if logger.isEnabledFor(logging.INFO):
-                logger.info("Processing %s", job.info(logger.isEnabledFor(logging.DEBUG)))
-            result = await self._call_function(run, function, context)
-            settlement = None
-            if run.why is None and not run.settled and job._member is not None:
-                settlement = self._queue.settle(job, Status.COMPLETE, result=result)
-            elif run.why is not None:
-                settlement = self._interrupted(run, context, None)
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            settlement = self._failed(run, context, error)
-        finally:
-            run.running = False
+            context = {**host.context, "job": job}
+            try:
+                if host.before_process:
+                    for hook in host.before_process:
+                        await self.call(hook, context)
+                if logger.isEnabledFor(logging.INFO):
+                    logger.info("Processing %s", job.info(logger.isEnabledFor(logging.DEBUG)))
+                result = await self._call_function(run, function, context)
+                run.running = False
+                if run.why is not None and not (run.thread and run.why is Why.STOP):
+                    settlement = self._interrupted(run, context, None)
+                elif not run.settled and job._member is not None:
+                    settlement = self._queue.settle(job, Status.COMPLETE, result=result)
+            except BaseException as error:
+                if isinstance(error, GeneratorExit) and _is_closed(run):
+                    raise
+                settlement = self._failed(run, context, error)
+            # From here on there is nothing to interrupt: what has ended stays as it ended.
+            run.settled = True
             run.deadline = 0.0
-        try:
             if settlement is not None:
                 if host.after_process:
                     await self._after(run, settlement, context)
@@ -181,6 +193,8 @@ class Runner:
 
     async def _call_function(self, run: Run, function: Callable[..., Any], context: dict[str, Any]) -> Any:
         job = run.job
+        if run.why is not None:
+            raise asyncio.CancelledError
         run.began = began = time.monotonic()
         run.running = True
         timeout, heartbeat = job.timeout, job.heartbeat
@@ -202,13 +216,20 @@ class Runner:
             try:
                 # A thread cannot be cancelled: its end is waited for whatever happens to this task.
                 await asyncio.shield(call)
-            except asyncio.CancelledError:
-                if call.done():
-                    break
             except BaseException:
-                break
+                if run.abandoned:
+                    call.cancel()
+                    raise
         result = call.result()
-        return await result if inspect.isawaitable(result) else result
+        if not inspect.isawaitable(result):
+            return result
+        # Back in the loop, it can be cancelled like any other.
+        run.thread = False
+        if run.interrupted:
+            if inspect.iscoroutine(result):
+                result.close()
+            raise asyncio.CancelledError
+        return await result
 
     async def call(self, hook: Callable[..., Any], *arguments: Any) -> Any:
         """Calls a hook, in a thread if it is not async."""
@@ -230,7 +251,7 @@ class Runner:
     # How an attempt ended that did not return -------------------------------------------------------------
 
     def _failed(self, run: Run, context: dict[str, Any], error: BaseException) -> Settlement | None:
-        if run.why is not None:
+        if run.why is not None and not (run.thread and run.why is Why.STOP):
             return self._interrupted(run, context, error)
         job = run.job
         context["exception"] = error
@@ -238,10 +259,10 @@ class Runner:
             logger.error("%s raised after it was settled", job.info(), exc_info=error)
             return None
         text = format_error(error)
-        if isinstance(error, SerializationError):
+        if isinstance(error, SerializationError) and run.began and not run.running:
             # Another attempt would return the like of it again.
             logger.error("%s returned what cannot be stored: %s", job.info(), error)
-            return self._queue.settle(job, Status.FAILED, error=text)
+            return self._end(job, Status.FAILED, text)
         logger.error("Error processing %s\n%s", job.info(), text)
         return self._end_or_retry(job, text)
 
@@ -252,7 +273,7 @@ class Runner:
         if run.settled or run.why is Why.LOST or job._member is None:
             return None
         if run.why is Why.ABORT:
-            return self._queue.settle(job, Status.ABORTED, error=run.error)
+            return self._end(job, Status.ABORTED, run.error)
         if run.why is Why.STOP:
             return self._queue.settle_return(job, "cancelled")
         context["exception"] = error if isinstance(error, Exception) else TimeoutError(run.error)
@@ -265,7 +286,16 @@ class Runner:
     def _end_or_retry(self, job: Job, text: str) -> Settlement:
         if job.retryable:
             return self._queue.settle_retry(job, text, job.next_retry_delay())
-        return self._queue.settle(job, Status.FAILED, error=text)
+        return self._end(job, Status.FAILED, text)
+
+    def _end(self, job: Job, status: Status, error: str) -> Settlement:
+        try:
+            return self._queue.settle(job, status, error=error)
+        except SerializationError as reason:
+            # The function has put something into `meta` that cannot be stored: the outcome comes first.
+            logger.error("The meta of %s is dropped: %s", job.info(), reason)
+            job.meta = {}
+            return self._queue.settle(job, status, error=error)
 
     async def _after(self, run: Run, settlement: Settlement, context: dict[str, Any]) -> None:
         status = await self._accepted(settlement)
@@ -282,8 +312,13 @@ class Runner:
 
     def _log_end(self, run: Run, status: Status) -> None:
         took = time.monotonic() - run.began if run.began else 0.0
-        words = "Retrying" if status is Status.QUEUED else f"Finished ({status.value})"
-        logger.info("%s %s in %.3f s", words, run.job.info(logger.isEnabledFor(logging.DEBUG)), took)
+        job = run.job.info(logger.isEnabledFor(logging.DEBUG))
+        if status is not Status.QUEUED:
+            logger.info("Finished (%s) %s in %.3f s", status.value, job, took)
+        elif run.why is Why.STOP:
+            logger.info("Gave back %s after %.3f s", job, took)
+        else:
+            logger.info("Retrying %s, which took %.3f s", job, took)
 
     # Time limits and cancellation -------------------------------------------------------------------------
 
@@ -338,8 +373,13 @@ class Runner:
         run.deadline = time.monotonic() + self._hard_deadline
         if run.deadline < self._timer_at:
             self._look_at(run.deadline)
-        assert run.task is not None
-        run.task.cancel()
+        task = run.task
+        assert task is not None
+        if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
+            # Cancelled before its first turn, it would end without a word.
+            asyncio.get_running_loop().call_soon(task.cancel)
+        else:
+            task.cancel()
 
     def _give_up(self, run: Run) -> None:
         """It was told to end and did not."""
@@ -353,12 +393,12 @@ class Runner:
         if run.why is Why.LOST or run.why is Why.STOP or job._member is None:
             return
         if run.why is Why.ABORT:
-            self._settle_early(run, self._queue.settle(job, Status.ABORTED, error=run.error))
+            self._settle_early(run, self._end(job, Status.ABORTED, run.error))
         elif job.retryable:
             # The retry waits for the end of the function, or of the lease.
             self._queue.let_go(job)
         else:
-            self._settle_early(run, self._queue.settle(job, Status.FAILED, error=run.error))
+            self._settle_early(run, self._end(job, Status.FAILED, run.error))
 
     def _settle_early(self, run: Run, settlement: Settlement) -> None:
         run.settled = True
@@ -382,7 +422,7 @@ class Runner:
         return True
 
     async def stop(self) -> None:
-        """Cancels what runs, and gives back what does not end."""
+        """Cancels what runs, gives back what does not end, and waits for it no more."""
         for run in list(self.runs.values()):
             self.interrupt(run, Why.STOP)
         await self.wait_idle(self._hard_deadline)
@@ -390,15 +430,32 @@ class Runner:
             if not run.settled and run.job._member is not None:
                 logger.warning("%s did not end when it was cancelled; it is given back", run.job.info())
                 if run.why is Why.ABORT:
-                    settlement = self._queue.settle(run.job, Status.ABORTED, error=run.error)
+                    settlement = self._end(run.job, Status.ABORTED, run.error)
                 elif run.why in (Why.TIMEOUT, Why.HEARTBEAT):
                     settlement = self._end_or_retry(run.job, run.error)
                 else:
                     settlement = self._queue.settle_return(run.job, "cancelled")
                 self._settle_early(run, settlement)
+        left = []
+        for run in self.runs.values():
+            # A thread, a function that swallowed its cancellation, or a hook after the end.
+            run.abandoned = True
+            if run.task is not None:
+                run.task.cancel()
+                left.append(run.task)
+        if left:
+            await asyncio.wait(left, timeout=self._hard_deadline)
         if self._timer is not None:
             self._timer.cancel()
             self._timer, self._timer_at = None, float("inf")
+
+
+def _is_closed(run: Run) -> bool:
+    """Whether its coroutine is being closed from outside, and may not await any more."""
+    try:
+        return asyncio.current_task() is not run.task
+    except RuntimeError:
+        return True
 
 
 def is_coroutine_function(function: Callable[..., Any]) -> bool:

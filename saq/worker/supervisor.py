@@ -46,6 +46,7 @@ class Supervisor:
         self._children: dict[int, SpawnProcess] = {}
         self._began: dict[int, float] = {}
         self._early = 0
+        self._signals = 0
         self._told = 0
         self._count = count
 
@@ -54,10 +55,13 @@ class Supervisor:
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, self._on_signal)
         for index in range(self._count):
-            self._start(index)
+            if not self._signals:
+                self._start(index)
         deadline = 0.0
         failed = False
         while self._children:
+            while self._told < self._signals:
+                self._tell()
             if self._told and not deadline:
                 deadline = time.monotonic() + self._grace + KILL_AFTER
             sentinels = {child.sentinel: i for i, child in self._children.items()}
@@ -83,30 +87,35 @@ class Supervisor:
         child = self._children.pop(index)
         child.join()
         code, lived = child.exitcode, time.monotonic() - self._began[index]
-        if self._told:
-            return code != 0
+        if self._signals:
+            # One that was still starting, or had already stopped, may die of the signal, and well so.
+            return code not in (0, -signal.SIGTERM)
         if code == 0:
             logger.info("Worker process %s ended by itself", child.pid)
             return False
         self._early = self._early + 1 if lived < EARLY else 0
         if self._early >= EARLY_DEATHS:
             logger.error("Worker processes die as they start (exit code %s): giving up", code)
-            self._tell(signal.SIGTERM)
+            self._signals += 1
             return True
         logger.error("Worker process %s died (exit code %s) and is replaced", child.pid, code)
-        time.sleep(min(2.0, 0.2 * 2**self._early))
-        if not self._told:
+        again = time.monotonic() + min(2.0, 0.2 * 2**self._early)
+        while time.monotonic() < again and not self._signals:
+            time.sleep(0.02)
+        if not self._signals:
             self._start(index)
         return False
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        self._tell(signal.Signals(signum))
+        # Passed on by the loop: here, a child may be half started.
+        self._signals += 1
 
-    def _tell(self, signum: signal.Signals) -> None:
+    def _tell(self) -> None:
         self._told += 1
         for child in self._children.values():
             if child.pid is not None and child.is_alive():
-                os.kill(child.pid, signum)
+                # SIGTERM whatever came: SIGINT would interrupt one that still imports, with a stack trace.
+                os.kill(child.pid, signal.SIGTERM)
 
 
 def _child(target: Callable[..., None], index: int, *arguments: Any) -> None:

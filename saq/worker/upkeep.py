@@ -15,6 +15,7 @@ from typing import Any
 
 from saq import cron, serializer
 from saq.cron import CronJob
+from saq.errors import SerializationError
 from saq.job import Job
 from saq.queue.base import Queue
 
@@ -63,7 +64,12 @@ def _entry_name(entry: CronJob, names: Mapping[Any, str]) -> str:
     """Its function, expression and arguments: two of one function do not get in each other's way."""
     name = f"{names[entry.function]}:{entry.cron}"
     if entry.kwargs:
-        digest = hashlib.sha1(serializer.dumps(dict(entry.kwargs), "kwargs"), usedforsecurity=False)
+        try:
+            said = serializer.dumps(dict(entry.kwargs), "kwargs")
+        except SerializationError:
+            # The queue has a dump of its own. What that makes may differ each time; this is but a name.
+            said = repr(sorted(entry.kwargs.items(), key=lambda item: item[0])).encode("utf-8", "replace")
+        digest = hashlib.sha1(said, usedforsecurity=False)
         name = f"{name}:{digest.hexdigest()[:8]}"
     return name
 

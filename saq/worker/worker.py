@@ -16,7 +16,7 @@ import inspect
 import logging
 import os
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, tzinfo
 from typing import Any, ClassVar, Generic
 
@@ -24,7 +24,7 @@ from saq import cron
 from saq.cron import CronJob
 from saq.errors import UsageError
 from saq.job import Job
-from saq.queue.base import Queue
+from saq.queue.base import LOOK_EVERY, Queue
 from saq.types import (
     CtxType,
     FunctionsType,
@@ -88,7 +88,7 @@ class Worker(Generic[CtxType]):
         id: str | None = None,
         concurrency: int = 10,
         cron_jobs: Collection[CronJob] | None = None,
-        cron_tz: tzinfo = UTC,  # noqa: UP017
+        cron_tz: tzinfo = UTC,
         startup: LifecycleFunctionsType | None = None,
         shutdown: LifecycleFunctionsType | None = None,
         before_process: LifecycleFunctionsType | None = None,
@@ -111,29 +111,40 @@ class Worker(Generic[CtxType]):
         _at_least("lease", lease, 0.1)
         _at_least("cancellation_hard_deadline_s", cancellation_hard_deadline_s, 0)
         _at_least("shutdown_grace_period_s", shutdown_grace_period_s or 0, 0)
-        if burst and not dequeue_timeout > 0:
+        _at_least("dequeue_timeout", dequeue_timeout or 0, 0)
+        if burst and not dequeue_timeout:
             raise UsageError(
                 "burst needs a dequeue_timeout above 0: so long without work, in seconds, and it is done"
             )
         if max_burst_jobs is not None:
             _at_least("max_burst_jobs", max_burst_jobs, 1, whole=True)
+        if not isinstance(cron_tz, tzinfo):
+            raise UsageError(f"cron_tz must be a time zone such as zoneinfo.ZoneInfo({cron_tz!r})")
+        if not isinstance(metadata, (dict, type(None))):
+            raise UsageError(f"metadata must be a dict, got {metadata!r}")
+        _hooks("startup", startup)
+        _hooks("shutdown", shutdown)
         self.queue = queue
         self.id = uuid1() if id is None else str(id)
         self.concurrency = concurrency
-        self.cron_jobs: Collection[CronJob] = list(cron_jobs or ())
+        self.cron_jobs: Collection[CronJob] = _several("cron_jobs", cron_jobs or ())
         self.cron_tz = cron_tz
         self.timers: TimersDict = {"schedule": 1, "worker_info": 10, "sweep": 60, "abort": 1}
+        if not isinstance(timers, (dict, type(None))):
+            raise UsageError(f"timers must be a dict of seconds, got {timers!r}")
         for name, seconds in (timers or {}).items():
             if name not in self.timers:
                 raise UsageError(f"timers has no {name!r}; it has {', '.join(self.timers)}")
-            _at_least(f"timers[{name!r}]", seconds, 0)
+            _at_least(f"timers[{name!r}]", seconds, 0.01 if name in ("worker_info", "sweep") else 0)
             self.timers[name] = seconds  # type: ignore[literal-required]
         self.dequeue_timeout = dequeue_timeout
         self.burst = burst
         self.max_burst_jobs = max_burst_jobs
-        self.functions: dict[str, Callable[..., Any]] = dict(map(_named, functions))
+        self.functions: dict[str, Callable[..., Any]] = dict(map(_named, _several("functions", functions)))
         self._names = {function: name for name, function in self.functions.items()}
         for entry in self.cron_jobs:
+            if not isinstance(entry, CronJob):
+                raise UsageError(f"cron_jobs holds CronJob(function, cron, …), not {entry!r}")
             cron.check(entry.cron)
             if entry.function not in self._names:
                 name, function = _named(entry.function)
@@ -152,7 +163,12 @@ class Worker(Generic[CtxType]):
         self._max_lost = max_lost
         self._hurry = asyncio.Event()
         self._parts: _Parts | None = None
+        #: The parts of `process` calls under way, and how many they are.
+        self._by_hand: _Parts | None = None
+        self._hands = 0
         self._attached = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._beginning: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
 
     # Hooks may be set at any time, one or several.
@@ -195,17 +211,29 @@ class Worker(Generic[CtxType]):
 
     async def start(self) -> None:
         """Works until ``stop``, a signal, or, in burst mode, until the queue is empty."""
+        if self._stopping is not None and not self._stopping.done():
+            await asyncio.shield(self._stopping)
         logger.info("Worker %s starts: %r", self.id, self.queue)
         logger.debug("It knows: %s", ", ".join(self.functions))
+        loop = asyncio.get_running_loop()
+        if self._loop not in (None, loop):
+            # An event belongs to the loop that waited for it first.
+            self.event, self._hurry = asyncio.Event(), asyncio.Event()
+        self._loop = loop
         self.event.clear()
         self._hurry.clear()
         self._stopping = None
-        loop = asyncio.get_running_loop()
         for signum in self.SIGNALS:
             loop.add_signal_handler(signum, self._on_signal, signum)
         try:
             try:
-                await self._begin()
+                self._beginning = asyncio.create_task(self._begin(), name="saq-begin")
+                try:
+                    await self._beginning
+                except asyncio.CancelledError:
+                    # `start` itself was cancelled, or it was told to stop before it had begun.
+                    if not self.event.is_set():
+                        raise
                 await self.event.wait()
             finally:
                 await self.stop()
@@ -232,8 +260,7 @@ class Worker(Generic[CtxType]):
             functools.partial(self.worker_info, self._registration),
         )
         parts.upkeep.every("sweep", self.timers["sweep"], self.queue.sweep)
-        if not self.event.is_set():
-            parts.fetcher.start()
+        parts.fetcher.start()
 
     @property
     def _registration(self) -> float:
@@ -241,14 +268,14 @@ class Worker(Generic[CtxType]):
         return max(2 * self.timers["worker_info"] + 10, 1)
 
     def _make_parts(self) -> _Parts:
-        if self._parts is None:
+        if self._parts is None or self._parts is self._by_hand:
             self._parts = _Parts(self)
         return self._parts
 
     async def _attach(self) -> None:
         if not self._attached:
-            await self.queue.attach(self, self._lease, self._max_lost)
             self._attached = True
+            await self.queue.attach(self, self._lease, self._max_lost)
 
     def _on_signal(self, signum: signal.Signals) -> None:
         if self.event.is_set():
@@ -257,6 +284,10 @@ class Worker(Generic[CtxType]):
         else:
             logger.info("%s: no more jobs are taken", signum.name)
             self.event.set()
+            if self._beginning is not None:
+                self._beginning.cancel()
+            if self._parts is not None:
+                self._parts.fetcher.stop_claiming()
 
     async def stop(self) -> None:
         """Stops it: see the order at the top of this module. Calling it twice is harmless."""
@@ -268,15 +299,16 @@ class Worker(Generic[CtxType]):
 
     async def _stop(self) -> None:
         logger.info("Worker %s stops", self.id)
+        if self._beginning is not None and not self._beginning.done():
+            self._beginning.cancel()
+            await asyncio.wait({self._beginning})
         parts = self._parts
-        if parts is None:
-            await self._call_shutdown(Threads(1))
-            return
-        parts.fetcher.stop_claiming()
-        await self._drain(parts.runner)
-        await parts.runner.stop()
-        await parts.upkeep.stop()
-        await parts.fetcher.close(DELIVERY_PATIENCE)
+        if parts is not None:
+            parts.fetcher.stop_claiming()
+            await self._drain(parts.runner)
+            await parts.runner.stop()
+            await parts.upkeep.stop()
+            await parts.fetcher.close(DELIVERY_PATIENCE)
         if self._attached:
             self._attached = False
             try:
@@ -284,7 +316,7 @@ class Worker(Generic[CtxType]):
             except Exception as error:
                 logger.warning("The registration of worker %s stays until it ends: %s", self.id, error)
         self._parts = None
-        await self._call_shutdown(parts.threads)
+        await self._call_shutdown(parts.threads if parts is not None else Threads(1))
         logger.info("Worker %s has stopped", self.id)
 
     async def _drain(self, runner: Runner) -> None:
@@ -348,22 +380,33 @@ class Worker(Generic[CtxType]):
         job = await self.queue.dequeue(self.dequeue_timeout)
         if job is None:
             return False
-        parts = _Parts(self) if self._parts is None else self._parts
-        alone = parts if self._parts is None else None
+        parts = self._parts
+        if parts is None:
+            parts = self._parts = self._by_hand = _Parts(self)
+            parts.fetcher.start_settling()
+        by_hand = parts is self._by_hand
+        self._hands += by_hand
+        run = parts.runner.start(job)
+        assert run.task is not None
         try:
-            if alone is not None:
-                self._parts = alone
-                alone.fetcher.start_settling()
-            run = parts.runner.start(job)
-            assert run.task is not None
             await asyncio.shield(run.task)
         finally:
-            if alone is not None:
-                await alone.runner.stop()
-                await alone.fetcher.close(DELIVERY_PATIENCE)
-                alone.threads.close()
-                self._parts = None
+            if not run.task.done():
+                parts.runner.interrupt(run, Why.STOP)
+                await asyncio.wait({run.task}, timeout=self._hard_deadline)
+            if by_hand:
+                self._hands -= 1
+                if self._hands == 0:
+                    await self._end_by_hand(parts)
         return True
+
+    async def _end_by_hand(self, parts: _Parts) -> None:
+        if self._parts is parts:
+            self._parts = None
+        self._by_hand = None
+        await parts.runner.stop()
+        await parts.fetcher.close(DELIVERY_PATIENCE)
+        parts.threads.close()
 
     async def schedule(self, lock: int = 1) -> None:
         """Enqueues what the clock has made due. A started worker does this by itself."""
@@ -412,6 +455,7 @@ class _Parts:
             self.run,
             worker.concurrency if limit is None else min(worker.concurrency, limit),
             limit=limit,
+            look_every=min(LOOK_EVERY, worker._lease / 3),
             idle_limit=worker.dequeue_timeout if worker.burst else None,
             drained=worker.event.set,
         )
@@ -443,14 +487,20 @@ def _named(function: Any) -> tuple[str, Callable[..., Any]]:
     return name, function
 
 
-def _hooks(name: str, hooks: LifecycleFunctionsType | None) -> Hooks:
+def _hooks(name: str, hooks: Any) -> Hooks:
     if hooks is None:
         return ()
-    found = (hooks,) if callable(hooks) else tuple(hooks)
+    found = (hooks,) if callable(hooks) else tuple(hooks) if isinstance(hooks, Iterable) else (hooks,)
     for hook in found:
         if not callable(hook):
             raise UsageError(f"{name} must be a callable or several, got {hook!r}")
     return found
+
+
+def _several(name: str, values: Any) -> list[Any]:
+    if callable(values) or not isinstance(values, Iterable) or isinstance(values, str):
+        raise UsageError(f"{name} must be a collection, such as a list, got {values!r}")
+    return list(values)
 
 
 def _at_least(name: str, value: Any, least: float, *, whole: bool = False) -> None:

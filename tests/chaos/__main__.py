@@ -70,7 +70,7 @@ def _run(server: Server, folder: Path, seed: int, options: argparse.Namespace) -
         nemesis.run(options.seconds, options.every)
         nemesis.heal()
         for producer in producers:
-            producer.signal(signal.SIGTERM)
+            producer.send(signal.SIGTERM)
         drained = _drain(server, workers, producers)
         if drained is not None:
             wrong.append(drained)

@@ -40,7 +40,7 @@ class Process:
                 [sys.executable, "-m", *self._command], stdout=log, stderr=log, start_new_session=True
             )
 
-    def signal(self, signum: signal.Signals) -> None:
+    def send(self, signum: signal.Signals) -> None:
         """Sends a signal, if it runs."""
         if self.popen is not None and self.popen.poll() is None:
             self.popen.send_signal(signum)
@@ -49,7 +49,7 @@ class Process:
         """Ends it and returns its exit code; killed if it does not end in time, None then."""
         if self.popen is None:
             return 0
-        self.signal(signum)
+        self.send(signum)
         try:
             return self.popen.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -111,7 +111,7 @@ class Nemesis:
             action()
         self._later = []
         for worker in self._workers:
-            worker.signal(signal.SIGCONT)
+            worker.send(signal.SIGCONT)
             worker.start()
 
     def _in(self, seconds: float, action: Callable[[], None]) -> None:
@@ -121,18 +121,18 @@ class Nemesis:
         return self._server.client()
 
     def kill_a_worker(self) -> None:
-        self._random.choice(self._workers).signal(signal.SIGKILL)
+        self._random.choice(self._workers).send(signal.SIGKILL)
 
     def freeze_a_worker(self) -> None:
         worker = self._random.choice(self._workers)
-        worker.signal(signal.SIGSTOP)
-        self._in(self._random.uniform(0.5, 2.0) * LEASE, lambda: worker.signal(signal.SIGCONT))
+        worker.send(signal.SIGSTOP)
+        self._in(self._random.uniform(0.5, 2.0) * LEASE, lambda: worker.send(signal.SIGCONT))
 
     def stop_a_worker(self) -> None:
         worker = self._random.choice(self._workers)
-        worker.signal(signal.SIGTERM)
+        worker.send(signal.SIGTERM)
         if self._random.random() < 0.5:
-            self._in(0.1, lambda: worker.signal(signal.SIGTERM))
+            self._in(0.1, lambda: worker.send(signal.SIGTERM))
 
     def flush_scripts(self) -> None:
         self._client().script_flush()
@@ -155,7 +155,10 @@ class Nemesis:
     def squeeze_memory(self) -> None:
         used = int(self._client().info("memory")["used_memory"])
         self._client().config_set("maxmemory", max(1, used // 2))
-        self._in(self._random.uniform(0.2, 1.0), lambda: self._client().config_set("maxmemory", 0))
+        self._in(self._random.uniform(0.2, 1.0), self._loosen_memory)
+
+    def _loosen_memory(self) -> None:
+        self._client().config_set("maxmemory", 0)
 
     def kill_server(self) -> None:
         self._server.kill()

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -91,7 +92,7 @@ class Inbox:
                 await self._wire.connect()
                 if self._channels:
                     self._wire.write("SUBSCRIBE", *self._channels)
-                if not first:
+                if not first and await self._confirmed():
                     await self._resubscribed()
                 first, tries = False, 0
                 await self._until_lost()
@@ -104,17 +105,33 @@ class Inbox:
                 confirmed.clear()
             await asyncio.sleep(min(2.0, 0.05 * 2 ** min(tries, 10)) * random.uniform(0.5, 1.0))
 
+    async def _confirmed(self) -> bool:
+        """Whether all channels are heard by now: the end of a job could still be missed before."""
+        deadline = time.monotonic() + PING_EVERY
+        while self._wire.connected:
+            if all(confirmed.is_set() for confirmed in self._channels.values()):
+                return True
+            if time.monotonic() > deadline:
+                self._wire.abort()
+            self._heard.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._heard.wait()
+        return False
+
     async def _until_lost(self) -> None:
         while self._wire.connected:
             self._heard.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wire.lost.wait(), PING_EVERY)
+                async with asyncio.timeout(PING_EVERY):
+                    await self._wire.lost.wait()
                 return
             if self._heard.is_set():
                 continue
             self._wire.write("PING")
             try:
-                await asyncio.wait_for(self._heard.wait(), PING_EVERY)
+                async with asyncio.timeout(PING_EVERY):
+                    await self._heard.wait()
             except TimeoutError:
                 self._wire.abort()
 

@@ -5,7 +5,7 @@ Owns the names. Must not talk to Redis. The table below is what `docs/internals.
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 #: What lies behind `saq:{queue}:`, for the reader; a test holds that nothing else is ever there.
 EXPLAINED = {
@@ -28,7 +28,7 @@ EXPLAINED = {
     "watching": ("hash", "key → until when, and channels of those who listen to every change"),
     "workers": ("zset", "worker by when its registration ends (ms)"),
     "worker:<id>": ("hash, TTL", "what a worker says of itself"),
-    "functions": ("zset", "function name by when a live worker last knew it (ms)"),
+    "functions": ("zset", "function name by until when a live worker knows it (ms)"),
     "cron": ("zset", "cron entry by its last tick (ms)"),
     "stats": ("hash", "counters: enqueued, complete, failed, aborted, retried, lost"),
     "meta": ("hash", "paused, sequence, token, stepped, calm, failed_bytes, watch_cursor"),
@@ -38,6 +38,11 @@ EXPLAINED = {
 def quoted(name: str) -> str:
     """A name without braces, colons, glob characters, blanks or anything beyond ASCII."""
     return quote(name, safe="!$'()+,/=@~", encoding="utf-8", errors="surrogatepass")
+
+
+def unquoted(name: str) -> str:
+    """The name again."""
+    return unquote(name, errors="surrogatepass") if "%" in name else name
 
 
 def prefix(queue: str) -> str:

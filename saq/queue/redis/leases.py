@@ -97,13 +97,22 @@ class LeaseKeeper:
 
     async def _renew(self, wire: Wire) -> None:
         now = time.monotonic()
-        members = []
+        members, overtime = [], []
         for job in list(self._held.values()):
             until = job.__dict__.get("_renew_until")
             if until is None:
                 until = self._beat + BEAT_LIMIT
-            if now < until and job._member is not None:
+            if job._member is None:
+                continue
+            if now < until:
                 members.append(job._member)
+            elif not job.__dict__.get("_overtime"):
+                overtime.append(job)
+        if overtime:
+            # Said once: a lease that runs out by itself would look like a worker that died.
+            await evaluate(wire, "overtime", self._prefix, *(job._member for job in overtime))
+            for job in overtime:
+                job.__dict__["_overtime"] = True
         for i in range(0, len(members), BATCH):
             _, lost, aborted, reasons = await evaluate(
                 wire,

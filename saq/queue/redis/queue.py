@@ -7,25 +7,35 @@ means. Must not know how a connection works, what a script does inside, or how a
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
+import math
 import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import redis.asyncio as aioredis
 
 from saq import serializer
 from saq._speedups import key_of, pack_end
 from saq.errors import DecodeError, RunningError, StaleError, UsageError
 from saq.job import TERMINAL_STATUSES, Job, Status
-from saq.queue.base import Claimant, Queue, Settlement, Step
+from saq.queue.base import JOB_FIELDS, Claimant, Queue, Settlement, Step
 from saq.queue.redis import keys as names
-from saq.queue.redis.records import CLAIMS_FROM, UPDATABLE, Records, decode_key, encode_key, encode_text
+from saq.queue.redis.records import (
+    CLAIMS_FROM,
+    LATEST,
+    UPDATABLE,
+    Records,
+    check,
+    decode_key,
+    encode_key,
+    encode_text,
+)
 from saq.queue.redis.session import Session
-from saq.queue.redis.wire import Link
+from saq.queue.redis.wire import Link, UnreachableError
 from saq.types import CountKind, DumpType, LoadType, QueueInfo, WorkerInfo
 
 if TYPE_CHECKING:
@@ -88,7 +98,12 @@ class RedisQueue(Queue):
         self._link = Link(redis)
         self._embedded: EmbeddedServer | None = None
         self._open: Session | None = None
+        #: The workers of this queue object; the latest one gives its name to what is claimed.
+        self._claimants: list[Claimant] = []
         self._claimant: Claimant | None = None
+        #: Aborts of jobs whose claim is under way: the message may overtake the answer.
+        self._early_aborts: dict[bytes, str] = {}
+        self._claiming = 0
         self._anonymous = f"client-{secrets.token_hex(6)}"
         self._lease = DEFAULT_LEASE
         self._max_lost = DEFAULT_MAX_LOST
@@ -96,7 +111,11 @@ class RedisQueue(Queue):
         self._held: dict[str, Job] = {}
         self._suspects: set[str] = set()
         self._waiters: dict[bytes, set[asyncio.Future[bytes | None]]] = {}
-        self._listeners: dict[bytes, set[asyncio.Queue[tuple[str, Status]]]] = {}
+        #: Those of them whose job is on its way to Redis, and what was heard of its key meanwhile.
+        self._unsent: dict[asyncio.Future[bytes | None], list[bytes | None]] = {}
+        #: How often all waiters were asked for anew, after a lost subscription.
+        self._asked = 0
+        self._listeners: dict[bytes, set[asyncio.Queue[tuple[str, Status] | None]]] = {}
 
     def __repr__(self) -> str:
         return f"RedisQueue<{self._link.address}, name: '{self.name}'>"
@@ -112,6 +131,7 @@ class RedisQueue(Queue):
         self._held.clear()
         self._suspects.clear()
         self._waiters.clear()
+        self._unsent.clear()
         self._listeners.clear()
         if session is not None and session.process != os.getpid():
             self._anonymous = f"client-{secrets.token_hex(6)}"
@@ -129,9 +149,12 @@ class RedisQueue(Queue):
         session, self._open = self._open, None
         if session is not None and session.loop is asyncio.get_running_loop():
             await session.close()
-        for waiters in list(self._waiters.values()):
-            for waiter in waiters:
-                waiter.cancel()
+            for waiter in [waiter for waiters in self._waiters.values() for waiter in waiters]:
+                if not waiter.done():
+                    waiter.set_exception(_disconnected())
+                    waiter.exception()  # whoever waits hears of it; nobody has to
+            for changes in {changes for listeners in self._listeners.values() for changes in listeners}:
+                changes.put_nowait(None)
         self._held.clear()
         await self.redis.aclose()
         if self._embedded is not None:
@@ -158,21 +181,33 @@ class RedisQueue(Queue):
         session = self._session
         await session.inbox.subscribe(session.channel)
         ends: list[asyncio.Future[Job | None]] = []
-        taken = []
+        taken, waiters = [], []
+        asked = self._asked
         for job, value in zip(jobs, values, strict=True):
             key = encode_key(job.key)
             # Before it is sent: its end may be told in the turn in which it is taken in.
-            ends.append(asyncio.ensure_future(self._end(key, self._add_waiter(key))))
+            waiters.append(self._add_waiter(key))
+            ends.append(asyncio.ensure_future(self._end(key, waiters[-1])))
             taken.append(session.outbox.put(key, value, True))
+            self._unsent[waiters[-1]] = []
         try:
             answers = await asyncio.gather(*taken)
+            heard = [self._unsent.pop(waiter) for waiter in waiters]
+            for job, at in zip(jobs, answers, strict=True):
+                if _enqueued(job, at):
+                    self._track(job)
+            if self._asked != asked:  # the subscription was lost meanwhile, and these were left out
+                await self._ask([encode_key(job.key) for job in jobs])
+            for job, at, waiter, records in zip(jobs, answers, waiters, heard, strict=True):
+                if records:
+                    await self._catch_up(encode_key(job.key), at, waiter, records)
         except BaseException:
             for end in ends:
                 end.cancel()
             raise
-        for job, at in zip(jobs, answers, strict=True):
-            if _enqueued(job, at):
-                self._track(job)
+        finally:
+            for waiter in waiters:
+                self._unsent.pop(waiter, None)
         return ends
 
     # Waiting for the end ----------------------------------------------------------------------------------
@@ -195,9 +230,11 @@ class RedisQueue(Queue):
         if record is None:
             return None
         text = decode_key(key)
-        if record:
+        if b"\n" in record:
             return self._records.finished(text, record)
-        return await self.job(text)  # too large for a message
+        # Too large for a message. Its record is read, not the job: the key may be in its next life already.
+        kept = await self._session.wire.call("GET", f"{self._prefix}job:".encode() + key)
+        return self._records.finished(text, kept) if kept is not None else None
 
     async def wait(self, key: str, timeout: float | None = None) -> Job | None:
         session = self._session
@@ -217,22 +254,42 @@ class RedisQueue(Queue):
 
     async def _ask_again(self) -> None:
         """After a lost subscription: what ended meanwhile was told to nobody."""
+        self._asked += 1
+        await self._ask(list(self._waiters))
+        for claimant in self._claimants:
+            claimant.on_news()
+
+    async def _ask(self, keys: list[bytes]) -> None:
+        """Tells those who wait for these jobs what has ended. Of a job that is still to be sent, nothing can
+        be known yet: what is found is an earlier one of its key, or none."""
         session = self._session
-        waiting = list(self._waiters)
-        for i in range(0, len(waiting), READ_AT_ONCE):
-            part = waiting[i : i + READ_AT_ONCE]
-            for key, entry in zip(part, await session.run("read", session.channel, *part), strict=True):
+        for i in range(0, len(keys), READ_AT_ONCE):
+            part = keys[i : i + READ_AT_ONCE]
+            asking = [self._waiters.get(key, set()) - self._unsent.keys() for key in part]
+            entries = await session.run("read", session.channel, *part)
+            for waiters, entry in zip(asking, entries, strict=True):
                 if not entry:
-                    self._tell(key, None)
+                    _set(waiters, None)
                 elif entry[0] == b"finished":
-                    self._tell(key, entry[1])
-        if self._claimant is not None:
-            self._claimant.on_news()
+                    _set(waiters, entry[1])
+
+    async def _catch_up(
+        self, key: bytes, at: int, waiter: asyncio.Future[bytes | None], heard: list[bytes | None]
+    ) -> None:
+        """What was heard while a job was on its way may have been the end of an earlier one of its key."""
+        if at and all(record is not None and int(record[: record.index(b";")]) < at for record in heard):
+            return
+        (entry,) = await self._session.run("read", self._session.channel, key)
+        if not entry:
+            _set([waiter], heard[-1])
+        elif entry[0] == b"finished":
+            _set([waiter], entry[1])
 
     def _tell(self, key: bytes, record: bytes | None) -> None:
-        for waiter in list(self._waiters.get(key, ())):
-            if not waiter.done():
-                waiter.set_result(record)
+        waiters = self._waiters.get(key, set())
+        for waiter in waiters & self._unsent.keys():
+            self._unsent[waiter].append(record)
+        _set(waiters - self._unsent.keys(), record)
 
     def _on_message(self, kind: bytes, key: bytes, data: bytes) -> None:
         if kind == b"done":
@@ -244,13 +301,14 @@ class RedisQueue(Queue):
                 listener.put_nowait((decode_key(key), Status(data.decode())))
         elif kind == b"abort":
             self._found([], [(key, data.decode("utf-8", "replace"))])
-        elif self._claimant is not None:  # due, pause, resume
-            self._claimant.on_news()
+        else:  # due, pause, resume
+            for claimant in self._claimants:
+                claimant.on_news()
 
     async def _listen(self, job_keys: list[str], take: Callable[[str, Status], Awaitable[bool]]) -> None:
         session = self._session
         await session.inbox.subscribe(session.channel)
-        changes: asyncio.Queue[tuple[str, Status]] = asyncio.Queue()
+        changes: asyncio.Queue[tuple[str, Status] | None] = asyncio.Queue()
         watched = [encode_key(key) for key in job_keys]
         for key in watched:
             self._listeners.setdefault(key, set()).add(changes)
@@ -258,13 +316,17 @@ class RedisQueue(Queue):
             while True:
                 if watched:
                     await session.run("watch", session.channel, LISTEN_FOR, *watched)
-                try:
-                    async with asyncio.timeout(LISTEN_FOR / 3):
-                        while not await take(*await changes.get()):
-                            pass
+                again = time.monotonic() + LISTEN_FOR / 3
+                while (left := again - time.monotonic()) > 0:
+                    try:
+                        async with asyncio.timeout(left):
+                            change = await changes.get()
+                    except TimeoutError:
+                        break
+                    if change is None:
+                        raise _disconnected()
+                    if await take(*change):
                         return
-                except TimeoutError:
-                    continue
         finally:
             gone = []
             for key in watched:
@@ -279,6 +341,8 @@ class RedisQueue(Queue):
     # Claim and settle -------------------------------------------------------------------------------------
 
     async def attach(self, claimant: Claimant, lease: float, max_lost: int) -> None:
+        if claimant not in self._claimants:
+            self._claimants.append(claimant)
         self._claimant = claimant
         self._lease = lease
         self._max_lost = max_lost
@@ -288,9 +352,12 @@ class RedisQueue(Queue):
     async def detach(self, claimant: Claimant) -> None:
         worker = names.quoted(claimant.id)
         session = self._session
-        session.inbox.unsubscribe(f"{self._prefix}control", f"{self._prefix}control:{worker}")
-        if self._claimant is claimant:
-            self._claimant = None
+        session.inbox.unsubscribe(f"{self._prefix}control:{worker}")
+        if claimant in self._claimants:
+            self._claimants.remove(claimant)
+        self._claimant = self._claimants[-1] if self._claimants else None
+        if self._claimant is None:
+            session.inbox.unsubscribe(f"{self._prefix}control")
         await self.register(claimant.id, {}, (), 0)  # type: ignore[typeddict-item]
 
     async def step(self, done: Sequence[Settlement], claims: int) -> Step:
@@ -302,28 +369,37 @@ class RedisQueue(Queue):
         for settlement in done:
             arguments += settlement[2:]
         began = time.monotonic()
-        answer = await session.steps.call(
-            "step",
-            quoted,
-            claims,
-            int(self._lease * 1000),
-            self._max_lost,
-            "" if self._suspects else "1",
-            self._swept_error_message or "",
-            *arguments,
-            patience=None if claimant is not None else 5.0,
-        )
-        now, due, state, verdicts = answer[:4]
-        outcomes: list[Status | None] = []
-        if done:
-            outcomes = self._settled(done, verdicts, now)
-        jobs: list[Job] = []
-        if len(answer) > 4:
-            jobs = await self._claimed(answer, now, worker, quoted, began)
+        self._claiming += claims > 0
+        try:
+            answer = await session.steps.call(
+                "step",
+                quoted,
+                claims,
+                int(self._lease * 1000),
+                self._max_lost,
+                "" if self._suspects else "1",
+                self._swept_error_message or "",
+                *arguments,
+                patience=None if claimant is not None else 5.0,
+            )
+            now, due, state, verdicts = answer[:4]
+            outcomes: list[Status | None] = []
+            if done:
+                outcomes = self._settled(done, verdicts, now)
+            jobs: list[Job] = []
+            if len(answer) > 4:
+                jobs = await self._claimed(answer, now, worker, quoted, began)
+        finally:
+            self._claiming -= claims > 0
+            if self._early_aborts and not self._claiming:
+                self._early_aborts.clear()
+        wait = max(0.0, (due - now) / 1000) if due >= 0 else None
+        if 3 * len(jobs) < len(answer) - 4:
+            wait = 0.0  # some of what was claimed was none: there is room for more at once
         return Step(
             outcomes,
             jobs,
-            max(0.0, (due - now) / 1000) if due >= 0 else None,
+            wait,
             state == b"+",
             state == b"p",
         )
@@ -333,9 +409,10 @@ class RedisQueue(Queue):
         held, suspects = self._held, self._suspects
         for settlement, verdict in zip(done, verdicts, strict=True):
             job, status, member = settlement[:3]
-            if held.get(job.key) is job or job._member == member:
-                held.pop(job.key, None)
+            if held.get(job.key) is job:
+                del held[job.key]
                 suspects.discard(job.key)
+            if job._member == member:
                 job._member = None  # type: ignore[misc]
             if verdict == _STALE:
                 outcomes.append(None)
@@ -376,6 +453,9 @@ class RedisQueue(Queue):
             else:
                 held[claim.key] = claim
                 jobs.append(claim)
+                if self._early_aborts and claim._member in self._early_aborts:
+                    claim.status = Status.ABORTING
+                    claim.error = self._early_aborts[claim._member]
                 if claim._lost:
                     self._suspects.add(claim.key)
         if held:
@@ -406,15 +486,17 @@ class RedisQueue(Queue):
                 job._member = None  # type: ignore[misc]
                 self._held.pop(job.key, None)
                 self._suspects.discard(job.key)
-                if self._claimant is not None:
-                    self._claimant.on_lost(job)
+                for claimant in self._claimants:
+                    claimant.on_lost(job)
         for member, reason in aborted:
             job = self._owned(member)
             if job is not None and job.status is Status.ACTIVE:
                 job.status = Status.ABORTING
                 job.error = reason
-                if self._claimant is not None:
-                    self._claimant.on_abort(job, reason)
+                for claimant in self._claimants:
+                    claimant.on_abort(job, reason)
+            elif job is None and self._claiming:
+                self._early_aborts[member] = reason
 
     def _owned(self, member: bytes) -> Job | None:
         job = self._held.get(key_of(member))
@@ -432,7 +514,7 @@ class RedisQueue(Queue):
     def settle(self, job: Job, status: Status, *, result: Any = None, error: str | None = None) -> Settlement:
         records = self._records
         outcome = b"" if result is None else records.outcome(result)
-        patch = records.final_patch(job) if job.meta else b""
+        patch = records.final_patch(job) if job.meta or "_meta_stored" in job.__dict__ else b""
         text = None if error is None else encode_text(error)
         head, body = pack_end(_FINISH[status], job.__dict__["_suffix"], outcome, text, patch)
         job.result = result
@@ -443,16 +525,16 @@ class RedisQueue(Queue):
         job.error = error
         job.progress = 0.0
         text = encode_text(error or "")
-        head = b"R%d" % int(delay * 1000)
+        head = b"R%d" % _delay(delay)
         return Settlement(job, Status.QUEUED, self._member(job), head, text)
 
     def settle_return(self, job: Job, reason: str, delay: float = 0.0) -> Settlement:
         job.error = reason
-        head = b"G%d" % int(delay * 1000)
+        head = b"G%d" % _delay(delay)
         return Settlement(job, Status.QUEUED, self._member(job), head, encode_text(reason))
 
     def settle_unknown(self, job: Job, delay: float) -> Settlement:
-        head = b"U%d" % int(delay * 1000)
+        head = b"U%d" % _delay(delay)
         return Settlement(job, Status.QUEUED, self._member(job), head, encode_text(job.function))
 
     def _member(self, job: Job) -> bytes:
@@ -470,7 +552,13 @@ class RedisQueue(Queue):
     # What users change ------------------------------------------------------------------------------------
 
     def _owner(self, job: Job) -> Job | None:
-        """The handle that this process claimed the job with, if it did."""
+        """The handle that this process claimed the job with, if it did.
+
+        Raises ``StaleError`` for a handle that has lost its claim: whoever holds the job, it is not this one.
+        """
+        stale = job._member is None and "_suffix" in job.__dict__
+        if stale and job.status in (Status.ACTIVE, Status.ABORTING):
+            raise StaleError(f"{job.info()} is not owned by this process any more")
         held = self._held.get(job.key)
         return held if held is not None and held._member is not None else None
 
@@ -489,18 +577,21 @@ class RedisQueue(Queue):
                 changes["meta"] = job.meta
             if job.progress and "progress" not in changes:
                 changes["progress"] = job.progress
-        elif "_suffix" in job.__dict__ and job.status in (Status.ACTIVE, Status.ABORTING):
-            raise StaleError(f"{job.info()} is not owned by this process any more")
+        changed = copy.copy(job)
         for name, value in fields.items():
-            setattr(job, name, value)
+            setattr(changed, name, value)
+        check(changed)
         header = self._records.header_changes(job, fields)
         payload = {k: v for k, v in changes.items() if k not in ("ttl", "timeout", "retries")}
+        patch = self._records.patch(payload)
+        for name, value in fields.items():
+            setattr(job, name, value)
         where, reason = await self._session.calls.call(
             "update",
             encode_key(job.key),
             owner._member if owner is not None else b"",
             header,
-            *self._records.patch(payload),
+            *patch,
         )
         if where == b"stale":
             raise StaleError(f"{job.info()} is not owned by this process any more")
@@ -510,6 +601,8 @@ class RedisQueue(Queue):
         if owner is not None:
             owner.touched = job.touched
             owner.__dict__["_beat"] = time.monotonic()
+            if "meta" in changes:
+                owner.__dict__["_meta_stored"] = self._records.dump(changes["meta"], "meta")
             if reason:
                 self._found([], [(owner._member or b"", reason.decode("utf-8", "replace"))])
 
@@ -558,7 +651,12 @@ class RedisQueue(Queue):
                 raise StaleError(f"{job.info()} is not owned by this process any more")
             job.status, job.error = outcome, error
             return True
-        return await self._revive(job.key, now=False)
+        if not await self._revive(job.key, now=False):
+            return False
+        job.status, job.result, job.error = Status.QUEUED, None, None
+        job.attempts = job.started = job.completed = 0
+        job.progress = 0.0
+        return True
 
     async def requeue(self, key: str) -> bool:
         return await self._revive(key, now=False)
@@ -659,7 +757,8 @@ class RedisQueue(Queue):
         _, queued, active, scheduled, _, _, keys = answer[:7]
         found = await self.jobs(map(decode_key, keys))
         workers: dict[str, WorkerInfo] = {
-            _unquoted(answer[i]): orjson.loads(answer[i + 1]) for i in range(7, len(answer), 2)
+            names.unquoted(answer[i].decode()): serializer.loads(answer[i + 1])
+            for i in range(7, len(answer), 2)
         }
         return {
             "workers": workers,
@@ -731,7 +830,7 @@ class RedisQueue(Queue):
         queue = fields.pop("queue", self.name)
         if queue != self.name:
             raise DecodeError(f"a job of the queue {queue!r}, not of {self.name!r}")
-        known = {name: value for name, value in fields.items() if name in Job.__dataclass_fields__}
+        known = {name: value for name, value in fields.items() if name in JOB_FIELDS}
         if type(known.get("function")) is not str:
             raise DecodeError(f"a job names its function, this one has {known.get('function')!r}")
         try:
@@ -740,15 +839,24 @@ class RedisQueue(Queue):
             raise DecodeError(f"not a job: {error}") from error
 
 
+def _delay(seconds: float) -> int:
+    """In whole milliseconds, never too few; no more than a clock can hold."""
+    return math.ceil(min(seconds, LATEST / 2) * 1000)
+
+
+def _set(waiters: Iterable[asyncio.Future[bytes | None]], record: bytes | None) -> None:
+    for waiter in list(waiters):
+        if not waiter.done():
+            waiter.set_result(record)
+
+
+def _disconnected() -> UnreachableError:
+    return UnreachableError("the queue was disconnected while this was waited for")
+
+
 def _enqueued(job: Job, at: int) -> bool:
     if not at:
         return False
     job.queued = at
     job.status = Status.QUEUED
     return True
-
-
-def _unquoted(worker: bytes) -> str:
-    from urllib.parse import unquote
-
-    return unquote(worker.decode(), errors="surrogatepass")

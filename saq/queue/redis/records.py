@@ -30,6 +30,7 @@ from saq._speedups import (
 )
 from saq.errors import DecodeError, SerializationError, UsageError
 from saq.job import Job, Status
+from saq.queue.redis.keys import unquoted
 from saq.types import DumpType, LoadType
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 #: Where the claims begin in the answer of a step.
 CLAIMS_FROM = 4
 PRIORITIES = range(-32768, 32768)
+#: No time is later, in epoch seconds: beyond it, milliseconds are no whole numbers any more.
+LATEST = 9e12
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Job)}
 #: Kept in the payload when they differ from their default. The others are the header's or the record's.
@@ -90,6 +93,8 @@ def check(job: Job) -> None:
         _check_number(job, "ttl", job.ttl)
     if job.scheduled:
         _check_number(job, "scheduled", job.scheduled)
+        if job.scheduled > LATEST:
+            raise UsageError(f"{job.function}: scheduled must be epoch seconds, got {job.scheduled!r}")
     if job.heartbeat:
         _check_seconds(job, "heartbeat", job.heartbeat)
     if job.retry_delay:
@@ -98,6 +103,12 @@ def check(job: Job) -> None:
         _check_seconds(job, "retry_backoff", job.retry_backoff)
     if type(job.meta) is not dict:
         raise UsageError(f"{job.function}: meta must be a dict, got {type(job.meta).__name__}")
+    if job.progress:
+        _check_number(job, "progress", job.progress)
+    if job.group_key is not None and type(job.group_key) is not str:
+        raise UsageError(f"{job.function}: group_key must be text, got {job.group_key!r}")
+    if job.error is not None and type(job.error) is not str:
+        raise UsageError(f"{job.function}: error must be text, got {job.error!r}")
 
 
 def _is_int(value: object) -> bool:
@@ -106,7 +117,7 @@ def _is_int(value: object) -> bool:
 
 def _check_number(job: Job, name: str, value: object) -> None:
     if type(value) not in _NUMBER or not math.isfinite(value):  # type: ignore[arg-type]
-        raise UsageError(f"{job.function}: {name} must be a number of seconds, got {value!r}")
+        raise UsageError(f"{job.function}: {name} must be a finite number, got {value!r}")
 
 
 def _check_seconds(job: Job, name: str, value: Any) -> None:
@@ -271,7 +282,7 @@ class Records:
             fields["started"] = started
             fields.setdefault("touched", started)
         if worker:
-            fields["worker_id"] = worker.decode()
+            fields["worker_id"] = unquoted(worker.decode())
         if abort is not None:
             fields["error"] = abort.decode("utf-8", "replace")
         elif error is not None:
@@ -302,6 +313,8 @@ class Records:
         except DecodeError as reason:
             fields = {"function": "", "kwargs": None, "meta": {}, "error": str(reason)}
         fields.update(header)
+        if "worker_id" in header:
+            fields["worker_id"] = unquoted(header["worker_id"])
         fields["status"] = status
         fields["_charged"] = fields.get("attempts", 0)
         fields.setdefault("touched", fields.get("started", 0))
@@ -333,6 +346,6 @@ class Records:
     def final_patch(self, job: Job) -> bytes:
         """What of a job's meta and progress is to be kept with its outcome and is not stored yet."""
         fields: dict[str, Any] = {}
-        if job.meta and self.dump(job.meta, "meta") != job.__dict__.get("_meta_stored"):
+        if self.dump(job.meta, "meta") != job.__dict__.get("_meta_stored"):
             fields["meta"] = job.meta
         return join_netstrings(self.patch(fields)) if fields else b""

@@ -67,22 +67,25 @@ class Session:
             self._marker_id = await marker.send("CLIENT", "ID")
         # Redis takes fractions since 6.0; 0 would be for ever.
         marker.silence = seconds + BLOCK_MARGIN
-        self._blocked = marker.send("BZPOPMIN", f"{self.prefix}wake", max(0.01, seconds))
+        self._blocked = blocked = marker.send("BZPOPMIN", f"{self.prefix}wake", max(0.01, seconds))
         try:
-            return await asyncio.shield(self._blocked) is not None
+            return await asyncio.shield(blocked) is not None
+        except UnreachableError:
+            return True  # what was there to hear may be lost with the connection: look
         except RefusedError as error:
             if error.code == "UNBLOCKED":
                 return False
             raise
         except asyncio.CancelledError:
-            self.unblock()
+            self.unblock(blocked)
             raise
         finally:
-            self._blocked = None
+            if self._blocked is blocked:
+                self._blocked = None
 
-    def unblock(self) -> None:
+    def unblock(self, blocked: asyncio.Future[Any] | None = None) -> None:
         """Ends a ``block`` early. If the marker comes all the same, it is handed on."""
-        blocked = self._blocked
+        blocked = blocked or self._blocked
         if blocked is None or blocked.done() or not self.wire.connected:
             return
         blocked.add_done_callback(self._hand_on)

@@ -8,6 +8,9 @@ if answer then return answer end
 local key, why = ARGV[3], ARGV[4]
 local place, value, run = place_of(key)
 local worker = ''
+-- Before anything that needs memory: an abort must get through above `maxmemory`.
+call('ZREM', P .. 'queued', key)
+call('ZREM', P .. 'scheduled', key)
 if place == 'active' then
   worker = run.worker
   -- The intent is stored: it outlives the worker that should hear it. The first reason stands.
@@ -18,8 +21,6 @@ if place == 'active' then
   end
   post(P .. 'control:' .. worker, 'abort', run.token .. ':' .. key, run.abort)
 elseif value then
-  call('ZREM', P .. 'queued', key)
-  call('ZREM', P .. 'scheduled', key)
   finish_one(key, value, 'aborted', why, run)
 end
 send_mail()

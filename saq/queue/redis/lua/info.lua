@@ -2,7 +2,7 @@
 -- KEYS  prefix
 -- ARGV  offset, limit (0: no jobs)
 -- Returns {now, queued, active, scheduled, incomplete, paused, keys, then for each worker: id, info}
---@include clock
+--@include clock runs
 local counts = {}
 for i, name in ipairs({ 'queued', 'active', 'scheduled' }) do counts[i] = call('ZCARD', P .. name) end
 local offset, limit = tonumber(ARGV[1]), tonumber(ARGV[2])

@@ -13,5 +13,5 @@ call('ZREMRANGEBYSCORE', P .. 'workers', '-inf', now)
 call('ZADD', P .. 'workers', now + ttl, worker)
 call('HSET', P .. 'worker:' .. worker, 'info', ARGV[3], 'seen', now)
 call('PEXPIRE', P .. 'worker:' .. worker, ttl)
-for i = 4, #ARGV do call('ZADD', P .. 'functions', now, ARGV[i]) end
+for i = 4, #ARGV do call('ZADD', P .. 'functions', 'GT', now + ttl, ARGV[i]) end
 return now

@@ -11,7 +11,8 @@
 --   verdicts  one letter a job: '1' accepted, '0' stale, 'a' aborted instead, 'f' failed instead
 --   history   0, or {attempts, charged, lost, error or false, patch or false}
 --@include clock replay header runs mail order finish promote expire
-local CLAIMED_BYTES = 1048576
+local CLAIMED_BYTES, PART = 1048576, 25
+local BEHIND, LOOKS = 32, 8 -- how far a claim looks behind jobs that have to wait
 local UNKNOWN_MS = 60000
 local ENDS = { [67] = 'complete', [70] = 'failed', [65] = 'aborted' } -- C F A
 
@@ -71,7 +72,7 @@ local function put_back(key, value, head, body)
   end
   call('HSET', P .. 'runs', key, pack_run(run))
   if delay > 0 then
-    call('ZADD', P .. 'scheduled', string.format('%.0f', now + delay), key)
+    schedule({ string.format('%.0f', now + delay), key })
   else
     call('ZADD', P .. 'queued', run.score, key)
   end
@@ -120,13 +121,34 @@ end
 local due = promote()
 
 -- claim -------------------------------------------------------------------------------------------------
-local claimed, answer, popped = {}, {}, {}
-if want > 0 and not meta[1] then popped = call('ZPOPMIN', P .. 'queued', want) end
-if #popped > 0 then
-  local keys = {}
-  for i = 1, #popped, 2 do keys[#keys + 1] = popped[i] end
-  local values = call('HMGET', P .. 'jobs', unpack(keys))
-  local runs = call('HMGET', P .. 'runs', unpack(keys))
+-- A job that lost its worker before may be the one that kills them: one at a time, so that it does not take its
+-- neighbours with it. Those that wait for that do not hold up the ones behind them.
+local claimed, answer = {}, {}
+local keys, scores, runs, aside = {}, {}, {}, {}
+local function take(count)
+  local popped, names = call('ZPOPMIN', P .. 'queued', count), {}
+  if #popped == 0 then return 0 end
+  for i = 1, #popped, 2 do names[#names + 1] = popped[i] end
+  local packed = call('HMGET', P .. 'runs', unpack(names))
+  for i = 1, #names do
+    local run = packed[i] and read_run(packed[i])
+    local suspect = run and run.lost > 0
+    if #keys == want or (suspect and not suspect_allowed) then
+      aside[#aside + 1] = popped[2 * i]
+      aside[#aside + 1] = names[i]
+    else
+      if suspect then suspect_allowed = false end
+      local n = #keys + 1
+      keys[n], scores[n], runs[n] = names[i], popped[2 * i], run
+    end
+  end
+  return #names
+end
+if want > 0 and not meta[1] then
+  local count, looks = want, 0
+  while take(count) == count and #keys < want and looks < LOOKS do count, looks = BEHIND, looks + 1 end
+end
+if #keys > 0 then
   local patches = unusual and call('EXISTS', P .. 'patch') == 1 and call('HMGET', P .. 'patch', unpack(keys))
   -- One token for all that a step claims: it never claims a key twice. Tokens only go up, also past a
   -- restart that lost the last second of the log: they follow the clock (10 microseconds, since 2024).
@@ -134,17 +156,19 @@ if #popped > 0 then
     (clock[1] - 1704067200) * 100000 + math.floor(clock[2] / 10))
   local fence = string.format('%.0f:', token)
   local deadline, bytes = string.format('%.0f', now + lease), 0
-  local leases, histories, aside, names = {}, {}, {}, {}
-  local tail = cmsgpack.pack(token, now, worker, false, false)
+  local leases, histories, names = {}, {}, {}
+  local tail = cmsgpack.pack(token, now, worker, false, false, false)
+  local values, read = {}, 0
   for i = 1, #keys do
-    local key, value, packed, score = keys[i], values[i], runs[i], popped[2 * i]
-    local run = packed and read_run(packed)
-    local suspect = run and run.lost > 0
-    if not value then
-      if packed then call('HDEL', P .. 'runs', key) end
-    elseif bytes > CLAIMED_BYTES or (suspect and not suspect_allowed) then
-      -- A job that lost its worker before may be the one that kills them: one at a time, so that it does
-      -- not take its neighbours with it.
+    if i > read and bytes <= CLAIMED_BYTES then -- a part at a time: they may be large
+      local part = call('HMGET', P .. 'jobs', unpack(keys, i, math.min(i + PART - 1, #keys)))
+      for j = 1, #part do values[read + j] = part[j] end
+      read = read + #part
+    end
+    local key, value, run, score = keys[i], values[i], runs[i], scores[i]
+    if value == false then
+      if run then call('HDEL', P .. 'runs', key) end
+    elseif bytes > CLAIMED_BYTES then
       aside[#aside + 1] = score
       aside[#aside + 1] = key
     else
@@ -153,9 +177,9 @@ if #popped > 0 then
       answer[n + 1], answer[n + 2] = member, value
       if run then
         run.attempts, run.token, run.started, run.worker, run.score = run.attempts + 1, token, now, worker, score
+        run.overtime = false
         history = pack_run(run)
         answer[n + 3] = { run.attempts, run.charged, run.lost, run.err, patches and patches[i] }
-        if suspect then suspect_allowed = false end
       else
         history = FRESH_RUN .. string.char(160 + #score) .. score .. tail -- 160: a short string, in cmsgpack
         answer[n + 3] = patches and patches[i] and { 1, 0, 0, false, patches[i] } or 0
@@ -167,7 +191,6 @@ if #popped > 0 then
       bytes = bytes + #value
     end
   end
-  if #aside > 0 then call('ZADD', P .. 'queued', unpack(aside)) end
   if #claimed > 0 then
     call('ZADD', P .. 'active', unpack(leases))
     call('HSET', P .. 'runs', unpack(histories))
@@ -175,6 +198,7 @@ if #popped > 0 then
     announce(names, 'active')
   end
 end
+if #aside > 0 then call('ZADD', P .. 'queued', unpack(aside)) end
 
 -- A claim that leaves work behind sets the marker again: workers wake in a chain, not in a herd. One that
 -- could take nothing of what is there does not, or it would wake itself for ever.

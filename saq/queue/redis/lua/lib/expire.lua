@@ -1,10 +1,11 @@
 -- Takes back jobs whose lease ran out, a bounded number at a time. Needs `max_lost`.
 --   abort asked for              ends as aborted: the intent cannot die with its worker
---   its timeout had passed       a failure: charged, and failed when no attempt is left
+--   it ran for longer than it may a failure: charged, and failed when no attempt is left. Its worker said so
+--                                before it stopped to renew: a lease that just ends proves nothing of a job
 --   otherwise its worker died    not the job's fault: back to its place, until `max_lost` leases are lost
 local EXPIRED_AT_ONCE, DEFAULT_TIMEOUT, DEFAULT_RETRIES = 100, 10, 1
-local LOST = 'lost: %d workers in a row died or were cut off while running this job (max_lost); last worker: %s'
-local OVERTIME = 'timed out: still running when its lease ended, past its timeout of %s s; worker: %s'
+local LOST = 'lost: %d workers died or were cut off while they ran this job (max_lost); the last was %s'
+local OVERTIME = 'timed out: still running when its lease ended, past its timeout of %s s; its worker was %s'
 local function expire(max_lost, message)
   local expired = call('ZRANGEBYSCORE', P .. 'active', '-inf', stamp, 'LIMIT', 0, EXPIRED_AT_ONCE)
   local taken_back, swept = {}, {}
@@ -14,13 +15,12 @@ local function expire(max_lost, message)
     local value, packed = call('HGET', P .. 'jobs', key), call('HGET', P .. 'runs', key)
     if value and packed then
       local run, header = read_run(packed), split_value(value)
-      local timeout = header_number(header, 'T', DEFAULT_TIMEOUT)
       local status, reason
       if run.abort then
         status, reason = 'aborted', run.abort
-      elseif timeout > 0 and now >= run.started + timeout * 1000 then
+      elseif run.overtime then
         run.charged = run.charged + 1
-        run.err = message or string.format(OVERTIME, timeout, run.worker)
+        run.err = string.format(OVERTIME, header_number(header, 'T', DEFAULT_TIMEOUT), run.worker)
         if run.charged >= header_number(header, 'r', DEFAULT_RETRIES) then status, reason = 'failed', run.err end
       else
         run.lost = run.lost + 1
@@ -49,6 +49,6 @@ local function calm(stepped, until_ms, lease)
     return false
   end
   -- A miss costs precision only: it may not fail a step above `maxmemory`.
-  if now - stepped > 1000 or stepped > now then redis.pcall('HSET', P .. 'meta', 'stepped', stamp) end
+  if now - stepped > math.min(1000, lease / 4) or stepped > now then redis.pcall('HSET', P .. 'meta', 'stepped', stamp) end
   return now >= until_ms
 end

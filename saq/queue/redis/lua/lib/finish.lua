@@ -4,6 +4,11 @@
 local KEPT_FINISHED, KEPT_FAILED, KEPT_FAILED_BYTES = 10000, 10000, 104857600
 local KEPT_FAILED_MS, DEFAULT_TTL, INLINE_BYTES = 604800000, 600, 16384
 
+-- A number that no expiry can hold would end the script midway: 30,000 years are for ever.
+local function kept_ms(ttl, least)
+  return string.format('%.0f', math.max(least, math.min(math.ceil(ttl * 1000), 1e15)))
+end
+
 local function forget_failed(count)
   local dropped = call('ZPOPMIN', P .. 'failed', count)
   local bytes = 0
@@ -50,14 +55,14 @@ local function finish(keys, values, statuses, suffixes, bodies)
       body = sub(body, 1, #body - own) .. patches[i] .. sub(body, #body - own + 1)
       suffix = string.gsub(suffix, ';m%d+', '') .. ';m' .. (own + #patches[i])
     end
-    local record = sub(value, 1, newline - 1) .. ';S' .. status .. suffix .. ended .. sub(value, newline) .. body
+    local head = sub(value, 1, newline - 1) .. ';S' .. status .. suffix .. ended
+    local record = head .. sub(value, newline) .. body
     if ttl < 0 then
       drop_record(key)
     elseif status == 'failed' then
       call('SET', record_name .. key, record)
       if ttl > 0 then
-        local kept = math.max(KEPT_FAILED_MS, math.ceil(ttl * 1000))
-        call('PEXPIRE', record_name .. key, string.format('%.0f', kept))
+        call('PEXPIRE', record_name .. key, kept_ms(ttl, KEPT_FAILED_MS))
       end
       call('ZREM', P .. 'finished', key)
       call('HINCRBY', P .. 'meta', 'failed_bytes', #record)
@@ -67,7 +72,7 @@ local function finish(keys, values, statuses, suffixes, bodies)
       if ttl == DEFAULT_TTL then
         call('SET', record_name .. key, record, 'EX', '600')
       elseif ttl > 0 then
-        call('SET', record_name .. key, record, 'PX', string.format('%.0f', math.ceil(ttl * 1000)))
+        call('SET', record_name .. key, record, 'PX', kept_ms(ttl, 1))
       else
         call('SET', record_name .. key, record)
       end
@@ -75,7 +80,7 @@ local function finish(keys, values, statuses, suffixes, bodies)
       done[n + 1], done[n + 2] = stamp, key
     end
     if waiting and waiting[i] then
-      post_all(waiting[i], 'done', key, #record <= INLINE_BYTES and record or '')
+      post_all(waiting[i], 'done', key, (#record <= INLINE_BYTES or ttl < 0) and record or head)
     end
     local same = by_status[status]
     if not same then same = {}; by_status[status] = same end

@@ -38,12 +38,7 @@ local function insert(keys, values)
     stored[#stored + 1] = stamp .. value
     names[n] = key
   end
-  if #later > 0 then
-    local first = call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')[2]
-    call('ZADD', P .. 'scheduled', unpack(later))
-    local earliest = call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')[2]
-    if earliest ~= first then post(P .. 'control', 'due', '', earliest) end
-  end
+  if #later > 0 then schedule(later) end
   if #ready > 0 then
     call('ZADD', P .. 'queued', unpack(ready))
     wake()

@@ -8,10 +8,11 @@ local function promote()
   local keys = call('ZRANGEBYSCORE', P .. 'scheduled', '-inf', stamp, 'LIMIT', 0, PROMOTED_AT_ONCE)
   call('ZREM', P .. 'scheduled', unpack(keys))
   local values = call('HMGET', P .. 'jobs', unpack(keys))
+  local runs = call('HMGET', P .. 'runs', unpack(keys))
   local sequence, ready = take_sequence(#keys), {}
   for i, key in ipairs(keys) do
     if values[i] then
-      ready[#ready + 1] = place(split_value(values[i]), sequence + i)
+      ready[#ready + 1] = runs[i] and read_run(runs[i]).score or place(split_value(values[i]), sequence + i)
       ready[#ready + 1] = key
       promoted[#promoted + 1] = key
     end

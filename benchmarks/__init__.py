@@ -1,0 +1,1 @@
+"""Benchmarks of this project beside its peers: `python -m benchmarks --help`."""

@@ -1,0 +1,175 @@
+"""What is measured, how often and in which order.
+
+Owns the list of cells, the rotation of the arms, and the loop that takes the samples. A cell is one measure with
+its parameters; each of its rounds takes one sample of every arm, beginning with another arm each time, so that
+what drifts drifts for all. Must not know how a sample is taken, nor what a report makes of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks import measures
+from benchmarks.progress import Progress
+from benchmarks.registry import Arm, Contender
+from benchmarks.workloads import CONCURRENCY, WORKLOADS
+
+#: The measures, as they are named on the command line.
+MEASURES = ("drain", "enqueue", "latency", "cost", "footprint", "network", "backlog")
+#: Milliseconds that the slower network adds to a round trip.
+NETWORK_MS = 1.0
+#: Counters hardly vary and the largest backlog takes long: so many samples at the most.
+AT_MOST = {"cost": 3, "footprint": 2, "backlog": 2}
+#: After so many failures in a row an arm is left out of the rest of a cell.
+GIVE_UP = 2
+#: Seconds that a sample takes, until it is known better.
+USUAL_SECONDS = {"drain": 2.2, "enqueue": 1.8, "latency": 4.5, "cost": 3.0, "footprint": 20.0, "backlog": 60.0}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measure with its parameters, for some arms."""
+
+    measure: str
+    params: dict[str, Any]
+    arms: tuple[Arm, ...]
+    rounds: int
+
+    @property
+    def title(self) -> str:
+        words = [self.measure]
+        if "workload" in self.params:
+            words.append(f"{self.params['workload']} ×{self.params['concurrency']}")
+        if self.params.get("network_ms"):
+            words.append(f"+{self.params['network_ms']:g} ms")
+        return " ".join(words)
+
+    def order(self, round: int) -> Iterator[Arm]:
+        """The arms in the order of a round."""
+        first = round % len(self.arms)
+        return iter(self.arms[first:] + self.arms[:first])
+
+
+@dataclass
+class Wanted:
+    """What the command line asks for."""
+
+    measures: Sequence[str] = MEASURES
+    workloads: Sequence[str] = tuple(WORKLOADS)
+    concurrency: Sequence[int] = CONCURRENCY
+    samples: int = 5
+    defaults: bool = True
+
+
+@dataclass
+class Plan:
+    """The cells, and what is not done with the reason."""
+
+    cells: list[Cell] = field(default_factory=list)
+    absent: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def samples(self) -> int:
+        return sum(cell.rounds * len(cell.arms) for cell in self.cells)
+
+    @property
+    def seconds(self) -> float:
+        """A guess how long it takes."""
+        return sum(
+            cell.rounds * len(cell.arms) * USUAL_SECONDS.get(cell.measure, 3.0) for cell in self.cells
+        )
+
+
+def make(contenders: Sequence[Contender], wanted: Wanted) -> Plan:
+    """All cells. Every arm does the no-op of its kind, enqueues and latency; the best of a contender the rest."""
+    plan = Plan()
+    every = [arm for contender in contenders for arm in contender.arms if arm.best or wanted.defaults]
+    best = [contender.best for contender in contenders]
+
+    def add(measure: str, arms: Sequence[Arm], **params: Any) -> None:
+        if arms:
+            rounds = min(wanted.samples, AT_MOST.get(measure, wanted.samples))
+            plan.cells.append(Cell(measure, params, tuple(arms), rounds))
+
+    def add_drain(workload: str, concurrency: int, **params: Any) -> None:
+        fit = []
+        for arm in every:
+            contender = arm.contender
+            own = workload == f"{contender.native}_noop"
+            reason = None
+            if workload not in contender.workloads:
+                reason = f"it has no {workload.partition('_')[0]} functions"
+            elif concurrency not in arm.concurrency:
+                reason = contender.why_not.get(concurrency, f"not at concurrency {concurrency}")
+            if not arm.best and (reason or not own or params):
+                continue
+            if reason is None:
+                fit.append(arm)
+            else:
+                said = {"measure": "drain", "workload": workload, "concurrency": concurrency, **params}
+                plan.absent.append({"arm": arm.name, "reason": reason, **said})
+        add("drain", fit, workload=workload, concurrency=concurrency, **params)
+
+    if "drain" in wanted.measures:
+        for workload in wanted.workloads:
+            for concurrency in wanted.concurrency:
+                add_drain(workload, concurrency)
+    if "enqueue" in wanted.measures:
+        add("enqueue", every)
+    if "latency" in wanted.measures:
+        add("latency", every)
+    if "cost" in wanted.measures:
+        add("cost", best)
+    if "footprint" in wanted.measures:
+        add("footprint", best)
+    if "network" in wanted.measures:
+        noops = [name for name in ("async_noop", "sync_noop") if name in wanted.workloads]
+        for concurrency in [c for c in wanted.concurrency if c > 1]:
+            for noop in noops:
+                fit = [arm for arm in best if noop == f"{arm.contender.native}_noop"]
+                fit = [arm for arm in fit if concurrency in arm.concurrency]
+                add("drain", fit, workload=noop, concurrency=concurrency, network_ms=NETWORK_MS)
+        add("enqueue", best, network_ms=NETWORK_MS)
+    if "backlog" in wanted.measures:
+        add("backlog", best)
+    return plan
+
+
+def run(plan: Plan, bench: measures.Bench, progress: Progress) -> list[dict[str, Any]]:
+    """Takes all samples. One that fails is a sample too: it says why."""
+    samples: list[dict[str, Any]] = []
+    progress.begin(
+        [(cell.measure, USUAL_SECONDS.get(cell.measure, 3.0)) for cell in plan.cells for _ in range(cell.rounds * len(cell.arms))]
+    )
+    for cell in plan.cells:
+        failures: Counter[str] = Counter()
+        for round in range(cell.rounds):
+            for arm in cell.order(round):
+                if failures[arm.name] >= GIVE_UP:
+                    progress.skip(cell.measure)
+                    continue
+                progress.show(cell.title, arm.name, f"round {round + 1}/{cell.rounds}")
+                sample: dict[str, Any] = {"measure": cell.measure, "arm": arm.name, "round": round, **cell.params}
+                begin = time.monotonic()
+                try:
+                    sample["values"] = measures.MEASURES[cell.measure](bench, arm, **cell.params)
+                    failures[arm.name] = 0
+                except measures.NotMeasured as reason:
+                    plan.absent.append(
+                        {"arm": arm.name, "measure": cell.measure, "reason": str(reason), **cell.params}
+                    )
+                    failures[arm.name] = GIVE_UP
+                    progress.done(cell.measure, 0)
+                    continue
+                except Exception as error:
+                    sample["failed"] = f"{type(error).__name__}: {error}"
+                    failures[arm.name] += 1
+                    progress.say(f"{cell.title}, {arm.name}: {sample['failed']}")
+                samples.append(sample)
+                progress.done(cell.measure, time.monotonic() - begin)
+    progress.end()
+    return samples

@@ -1,0 +1,331 @@
+"""The command line, as real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+import saq as package
+from saq import Status
+from saq.cli import VERBS, build_parser
+from saq.queue.redis import RedisQueue
+from tests.processes import APP, Command, saq
+from tests.worker.support import ended, enqueue, took, until
+
+Start = Callable[..., Command]
+
+
+@pytest.fixture
+async def start(redis_url: str) -> AsyncIterator[Start]:
+    """Starts `python -m saq` with these words, on the server of the test."""
+    started: list[Command] = []
+
+    def command(*words: str, **kwargs: object) -> Command:
+        started.append(saq(*words, **{"url": redis_url, **kwargs}))  # type: ignore[arg-type]
+        return started[-1]
+
+    yield command
+    for process in started:
+        process.close()
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[RedisQueue]:
+    queue = RedisQueue.from_url(redis_url)
+    yield queue
+    await queue.disconnect()
+
+
+async def _workers(client: RedisQueue, count: int) -> bool:
+    return len((await client.info())["workers"]) == count
+
+
+async def registered(client: RedisQueue, count: int) -> None:
+    await until(lambda: _workers(client, count), timeout=20)
+
+
+# What it says of itself ------------------------------------------------------------------------------------
+
+
+async def test_help_names_every_option_and_what_it_is_good_for(start: Start) -> None:
+    command = start("--help")
+    assert await command.end() == 0
+    text = command.text()
+    assert text.startswith("usage: saq [-h]")
+    for option in (
+        *("settings", "--workers", "--verbose", "-v", "--web", "--extra-web-settings", "-e", "--port"),
+        *("--host", "--insecure", "--check", "--quiet", "-q", "--version", "AUTH_USER", "AUTH_PASSWORD"),
+    ):
+        assert option in text
+    for verb in VERBS:
+        assert f"saq {verb}" in text
+    for action in build_parser()._actions:
+        assert action.help, action.dest
+
+
+async def test_version_says_what_runs(start: Start) -> None:
+    command = start("--version")
+    assert await command.end() == 0
+    assert command.text().startswith(f"saq {package.__version__} (speedups ")
+
+
+async def test_the_installed_command_is_the_same_as_python_m_saq(start: Start) -> None:
+    installed = Path(sys.executable).parent / "saq"
+    if not installed.exists():
+        pytest.skip("saq is not installed here")
+    script, module = Command(str(installed), "--help"), start("--help")
+    try:
+        assert await script.end() == await module.end() == 0
+        assert script.text() == module.text()
+    finally:
+        script.close()
+
+
+# What cannot be --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "the following arguments are required: settings"),
+        (["settings"], "'settings' is neither a verb nor a settings path"),
+        ([APP, "--workers", "0"], "--workers: '0' is not a number from 1"),
+        ([APP, "--workers", "-2"], "--workers"),
+        ([APP, "--workers", "many"], "--workers: 'many' is not a number from 1"),
+        ([APP, "--port", "99999"], "--port: '99999' is not a port"),
+        ([APP, "--wrokers", "2"], "unrecognized arguments: --wrokers"),
+        ([APP, "-e", "web"], "'web' is neither a verb nor a settings path"),
+        (["tests.worker.nothing.settings"], "cannot import 'tests.worker.nothing'"),
+        (["nowhere.at.all"], "cannot import 'nowhere.at'"),
+        (["tests.worker.app.setings"], "has no 'setings'; did you mean 'settings'?"),
+        (["tests.worker.app.text"], "must be a dict of settings, or a callable that returns one, not str"),
+        (["tests.worker.app.unknown"], "unknown setting 'concurency'; did you mean 'concurrency'?"),
+        (["tests.worker.app.wrong"], "concurrency must be a whole number of at least 1, got 'many'"),
+        (["tests.worker.app.without_functions"], "has no 'functions'"),
+        (
+            ["tests.worker.app.broken"],
+            "app.broken() raised RuntimeError: no configuration today",
+        ),
+        (["tests.worker.app.unknown", "--workers", "2"], "unknown setting 'concurency'"),
+        (["tests.worker.app.wrong", "--workers", "2"], "concurrency must be a whole number"),
+        (["tests.worker.app.unknown", "--check"], "unknown setting 'concurency'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+async def test_wrong_words_end_with_2_and_one_clear_line(words: list[str], says: str, start: Start) -> None:
+    command = start(*words)
+    async with took(at_most=10.0):
+        assert await command.end() == 2, command.text()
+    text = command.text()
+    assert says in text
+    assert "Traceback" not in text
+    assert len([line for line in text.splitlines() if line.startswith("saq: ")]) == 1
+
+
+def _nobodys_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("words", [[], ["--workers", "2"], ["--check"]], ids=" ".join)
+async def test_an_unreachable_server_ends_with_1_and_says_which_and_how_to_start_one(
+    words: list[str], start: Start
+) -> None:
+    port = _nobodys_port()
+    command = start(APP, *words, url=f"redis://user:secret@127.0.0.1:{port}")
+    async with took(at_most=15.0):
+        assert await command.end() == 1, command.text()
+    text = command.text()
+    assert f"127.0.0.1:{port}" in text
+    assert "redis-server" in text
+    assert "Traceback" not in text
+    assert "secret" not in text
+
+
+# --check ---------------------------------------------------------------------------------------------------
+
+
+async def test_check_says_by_its_exit_code_whether_workers_live(client: RedisQueue, start: Start) -> None:
+    assert await start(APP, "--check").end() == 1
+    worker = start(APP)
+    await registered(client, 1)
+    checked = start(APP, "--check", "-v")
+    assert await checked.end() == 0
+    assert "1 live worker" in checked.text()
+    worker.send(signal.SIGTERM)
+    await worker.end()
+    assert await start(APP, "--check").end() == 1
+
+
+# Working ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_worker_runs_jobs_until_a_signal_and_ends_with_0(
+    number: signal.Signals, client: RedisQueue, start: Start
+) -> None:
+    worker = start(APP)
+    assert await client.apply("add", a=1, b=2, timeout=15) == 3
+    worker.send(number)
+    async with took(at_most=3.0):
+        assert await worker.end() == 0
+    assert worker.text() == ""
+
+
+async def test_the_current_folder_is_importable(
+    tmp_path: Path, client: RedisQueue, redis_url: str, start: Start
+) -> None:
+    (tmp_path / "conf.py").write_text(
+        "from saq import Queue\n"
+        "async def hello(ctx): return 'from here'\n"
+        f"settings = {{'queue': Queue.from_url({redis_url!r}), 'functions': [hello]}}\n"
+    )
+    start("conf.settings", cwd=tmp_path)
+    assert await client.apply("hello", timeout=15) == "from here"
+
+
+async def test_v_says_what_happened_to_which_job_and_how_long_it_took(
+    client: RedisQueue, start: Start
+) -> None:
+    worker = start(APP, "-v")
+    await worker.says(r"INFO +Worker \S+ starts: RedisQueue<redis://127.0.0.1:\d+/0, name: 'default'>")
+    await ended(client, await enqueue(client, "wait", seconds=0.2, key="good"))
+    await ended(client, await enqueue(client, "fail", key="bad"))
+    await worker.says(r"INFO +Processing Job<function: wait, .*key: good")
+    await worker.says(r"INFO +Finished \(complete\) Job<function: wait, .*key: good.* in 0\.[2-9]\d\d s$")
+    await worker.says(r"ERROR +Error processing Job<function: fail, .*key: bad")
+    await worker.says(r"ValueError: as it was told")
+    await worker.says(r"INFO +Finished \(failed\) Job<function: fail, .*key: bad.* in 0\.\d{3} s$")
+    worker.send(signal.SIGTERM)
+    await worker.says("SIGTERM: no more jobs are taken")
+    await worker.says(r"Worker \S+ has stopped")
+    assert await worker.end() == 0
+
+
+async def test_without_v_only_failures_are_said_and_q_leaves_logging_alone(
+    client: RedisQueue, start: Start
+) -> None:
+    worker = start(APP)
+    await client.apply("add", a=1, b=2, timeout=15)
+    await ended(client, await enqueue(client, "fail"))
+    await worker.says("ValueError: as it was told")
+    assert "INFO" not in worker.text()
+    assert "function: add" not in worker.text()
+    worker.send(signal.SIGTERM)
+    await worker.end()
+
+    quiet = start(APP, "-q", "-vv")
+    await client.apply("add", a=1, b=2, timeout=15)
+    quiet.send(signal.SIGTERM)
+    assert await quiet.end() == 0
+    assert quiet.text() == ""
+
+
+async def test_vv_says_everything(client: RedisQueue, start: Start) -> None:
+    worker = start(APP, "-vv")
+    await client.apply("add", a=1, b=2, timeout=15)
+    await worker.says(r"DEBUG +It knows: add, where")
+    await worker.says(r"kwargs: \{'a': 1, 'b': 2\}")
+
+
+# --workers -------------------------------------------------------------------------------------------------
+
+
+async def test_two_workers_both_run_jobs_and_a_signal_to_the_parent_ends_them_all(
+    client: RedisQueue, start: Start
+) -> None:
+    parent = start(APP, "--workers", "2", settings={"concurrency": 1})
+    await registered(client, 2)
+    pids = await client.map("where", [{"seconds": 0.2}] * 4, timeout=15)
+    children = parent.children()
+    assert set(pids) == {child.pid for child in children}
+    assert len(children) == 2
+    job = await enqueue(client, "wait", seconds=60, timeout=0)
+    await until(lambda: _active(client))
+    parent.send(signal.SIGTERM)
+    async with took(at_most=5.0):
+        assert await parent.end() == 0, parent.text()
+    assert not any(child.is_running() for child in children)
+    await job.refresh()
+    assert (job.status, job.error) == (Status.QUEUED, "cancelled")
+    assert (await client.info())["workers"] == {}
+
+
+async def _active(client: RedisQueue) -> bool:
+    return await client.count("active") == 1
+
+
+async def test_a_worker_process_that_is_killed_is_replaced(client: RedisQueue, start: Start) -> None:
+    parent = start(APP, "--workers", "2", settings={"lease": 1})
+    await registered(client, 2)
+    before = {child.pid for child in parent.children()}
+    victim = min(before)
+    os.kill(victim, signal.SIGKILL)
+    after = await until(lambda: _replaced(parent, before), timeout=20)
+    assert victim not in after
+    assert "is replaced" in parent.text()
+    await registered(client, 3)  # the dead one has not run out
+    assert await client.apply("add", a=1, b=1, timeout=10) == 2
+    parent.send(signal.SIGINT)
+    async with took(at_most=5.0):
+        assert await parent.end() == 0, parent.text()
+
+
+def _replaced(parent: Command, before: set[int]) -> set[int]:
+    now = {child.pid for child in parent.children()}
+    return now if len(now) == 2 and now != before else set()
+
+
+async def test_the_children_end_when_their_parent_is_killed(client: RedisQueue, start: Start) -> None:
+    parent = start(APP, "--workers", "2")
+    await registered(client, 2)
+    children = parent.children()
+    parent.send(signal.SIGKILL)
+    await until(lambda: not any(child.is_running() for child in children), timeout=10)
+    assert (await client.info())["workers"] == {}
+
+
+async def test_a_signal_as_they_start_ends_all_workers_with_0(client: RedisQueue, start: Start) -> None:
+    for pause in (0.0, 0.15, 0.3):
+        parent = start(APP, "--workers", "2")
+        await until(lambda parent=parent: len(parent.children()) >= 1, timeout=15)  # type: ignore[misc]
+        await asyncio.sleep(pause)  # anywhere in their start
+        parent.send(signal.SIGTERM)
+        began = time.monotonic()
+        assert await parent.end(timeout=10) == 0, parent.text()
+        assert time.monotonic() - began < 5.0
+        assert "Traceback" not in parent.text()
+
+
+async def test_a_second_signal_to_the_parent_skips_the_grace_of_the_children(
+    client: RedisQueue, start: Start
+) -> None:
+    parent = start(APP, "-v", "--workers", "2", settings={"shutdown_grace_period_s": 30})
+    await registered(client, 2)
+    job = await enqueue(client, "wait", seconds=60, timeout=0)
+    await until(lambda: _active(client))
+    parent.send(signal.SIGTERM)
+    await parent.says("jobs have 30 s to end")
+    parent.send(signal.SIGTERM)
+    async with took(at_most=5.0):
+        assert await parent.end() == 0, parent.text()
+    await job.refresh()
+    assert job.status is Status.QUEUED
+
+
+async def test_burst_workers_end_by_themselves(client: RedisQueue, start: Start) -> None:
+    for n in range(20):
+        await client.enqueue("add", a=n, b=1)
+    parent = start(APP, "--workers", "2", settings={"burst": True, "dequeue_timeout": 0.3})
+    async with took(at_most=15.0):
+        assert await parent.end() == 0, parent.text()
+    assert await client.count("incomplete") == 0
