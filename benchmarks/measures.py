@@ -29,8 +29,6 @@ WIDTH = 100
 RATE = 50.0
 #: Seconds that a process may take to start.
 START = 60.0
-#: A worker is measured at this concurrency where it is not the subject.
-USUAL = 10
 #: Seconds that filling a backlog may take.
 FILL_AT_MOST = 90.0
 #: Jobs of a small backlog.
@@ -66,7 +64,7 @@ class Bench:
 
     def child(self, role: str, arm: Arm, url: str, **config: Any) -> Child:
         """Starts a client or a worker."""
-        config = {"concurrency": USUAL, "marks": [], "kind": "drain"} | config
+        config = {"concurrency": arm.contender.usual, "marks": [], "kind": "drain"} | config
         return Child(role, arm, self.environments[arm.contender.name], url, **config)
 
     @contextlib.contextmanager
@@ -199,9 +197,8 @@ def latency(bench: Bench, arm: Arm, network_ms: float = 0) -> Values:
     native = arm.contender.native
     job = workloads.job_name("stamp", native)
     warm, n = 20, max(30, int(120 * bench.scale))
-    concurrency = min(USUAL, max(arm.concurrency))
     bench.target.flush()
-    with bench.both(arm, bench.target.url, concurrency=concurrency, kind="latency") as (client, worker):
+    with bench.both(arm, bench.target.url, kind="latency") as (client, worker):
         worker.send(do="go")
         arrivals = {"job": job, "rate": RATE, "wait": True, "timeout": START}
         client.ask(START, "arrivals", first=0, n=warm, **arrivals)
@@ -214,12 +211,12 @@ def latency(bench: Bench, arm: Arm, network_ms: float = 0) -> Values:
             raise Wrong(f"{warm + n} jobs arrived, and {len(started)} have run")
         values: Values = {
             "rate": RATE,
-            "start": [(started[warm + k] - due) / 1e9 for k, due in enumerate(said["due"])],
+            "start": [(started[warm + k] - sent) / 1e9 for k, sent in enumerate(said["sent"])],
             "result": None,
         }
         if said["done"] is not None:
             values["result"] = [
-                (done - due) / 1e9 for done, due in zip(said["done"], said["due"], strict=True)
+                (done - sent) / 1e9 for done, sent in zip(said["done"], said["sent"], strict=True)
             ]
         for name in ("start", "result"):
             for p in (50, 95, 99):
@@ -241,7 +238,7 @@ def cost(bench: Bench, arm: Arm) -> Values:
     target, contender = bench.target, arm.contender
     job = workloads.job_name("noop", contender.native)
     workload = f"{contender.native}_noop"
-    concurrency = min(USUAL, max(arm.concurrency))
+    concurrency = contender.usual
     rate = bench.rate(arm, ("drain", workload, concurrency, 0), _guess(arm, workload, concurrency))
     n = int(min(10_000, max(300, rate * 1.5)) * min(1.0, max(0.1, bench.scale)))
     timeout = 30 + 10 * n / rate
@@ -255,7 +252,7 @@ def cost(bench: Bench, arm: Arm) -> Values:
     _alone(target)
     _pending(bench, arm, n)
     queued = target.read()
-    with bench.child("worker", arm, target.url, concurrency=concurrency, marks=[n]) as worker:
+    with bench.child("worker", arm, target.url, marks=[n]) as worker:
         worker.expect("ready", START)
         drained_from = target.read()
         worker.send(do="go")
@@ -277,17 +274,17 @@ def cost(bench: Bench, arm: Arm) -> Values:
         "bytes_out": max(0.0, enqueuing["sent"] + draining["sent"] - 2 * asking) / n,
         "memory_queued": (queued.memory - empty.memory) / n,
         "memory_finished": (finished.memory - empty.memory) / n,
-        **_commands(bench, arm, job, concurrency),
+        **_commands(bench, arm, job),
     }
 
 
-def _commands(bench: Bench, arm: Arm, job: str, concurrency: int) -> Values:
+def _commands(bench: Bench, arm: Arm, job: str) -> Values:
     """Requests and operations of a job, as MONITOR sees them."""
     target = bench.target
     n, warm = 330, 30
     target.flush()
     with target.monitor() as monitor, bench.both(
-        arm, target.url, concurrency=concurrency, marks=[warm, n]
+        arm, target.url, marks=[warm, n]
     ) as (client, worker):
         said = client.ask(START, "enqueue", mode="concurrent", job=job, first=0, n=n, width=WIDTH)
         worker.send(do="go")
@@ -371,7 +368,6 @@ def _backlog(bench: Bench, arm: Arm, n: int, mode: str) -> Values:
     job = workloads.job_name("noop", arm.contender.native)
     warm = min(1000, n // 10)
     last = min(SMALL_BACKLOG, n) - warm
-    concurrency = min(USUAL, max(arm.concurrency))
     target.flush()
     empty = target.read()
     with bench.child("client", arm, target.url) as client:
@@ -380,7 +376,7 @@ def _backlog(bench: Bench, arm: Arm, n: int, mode: str) -> Values:
     _alone(target)
     _pending(bench, arm, n)
     memory = target.read().memory - empty.memory
-    with bench.child("worker", arm, target.url, concurrency=concurrency, marks=[warm, last]) as worker:
+    with bench.child("worker", arm, target.url, marks=[warm, last]) as worker:
         worker.expect("ready", START)
         worker.send(do="go")
         begin = worker.expect("mark", START)

@@ -72,7 +72,15 @@ class Arm:
 
 @dataclass(frozen=True)
 class Contender:
-    """A job queue, as its folder describes it. See the top of this module."""
+    """A job queue, as its folder describes it. See the top of this module.
+
+    Args:
+        native: async or sync: the functions it is made for.
+        pending: Redis commands; their numbers add up to the jobs that are not finished.
+        fill: its fastest way to enqueue.
+        usual: the concurrency of its worker where that is not the subject.
+        why_not: by concurrency, why it is not measured there.
+    """
 
     name: str
     title: str
@@ -82,7 +90,7 @@ class Contender:
     workloads: tuple[str, ...]
     pending: tuple[str, ...]
     fill: str
-    backlog: bool
+    usual: int
     semantics: dict[str, str]
     why_not: dict[int, str]
     arms: list[Arm] = field(default_factory=list)
@@ -118,7 +126,7 @@ def load(name: str) -> Contender:
         workloads=tuple(said.get("workloads", WORKLOADS)),
         pending=tuple(said["pending"]),
         fill=said["fill"],
-        backlog=said.get("backlog", False),
+        usual=said.get("usual", 10),
         semantics=semantics,
         why_not=_by_concurrency(said.get("why_not", {})),
     )

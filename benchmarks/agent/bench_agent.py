@@ -346,7 +346,7 @@ class AsyncLoad(_Load):
     ) -> dict[str, Any]:
         items = self.items(job, first, n)
         self.start(job, n)
-        due = [0] * n
+        sent = [0] * n
         done = [0] * n
         values: list[tuple[int, Any]] = []
         wait = wait and self._client.result is not None
@@ -361,13 +361,15 @@ class AsyncLoad(_Load):
         tasks = []
         begin = now()
         for k, (i, x) in enumerate(items):
-            due[k] = begin + int(k * 1e9 / rate)
-            while (left := due[k] - now()) > 0:
+            due = begin + int(k * 1e9 / rate)
+            while (left := due - now()) > 0:
                 await asyncio.sleep(left / 1e9)
+            # Not when it was due: a timer of the loop is late by up to a millisecond.
+            sent[k] = now()
             tasks.append(asyncio.create_task(one(k, i, x)))
         async with asyncio.timeout(timeout):
             await asyncio.gather(*tasks)
-        return {"due": due, "done": done if wait else None, "wrong": self.wrong(values)}
+        return {"sent": sent, "done": done if wait else None, "wrong": self.wrong(values)}
 
     async def do_map(self, job: str, first: int, n: int, timeout: float) -> dict[str, Any]:
         if self._client.map is None:
@@ -438,7 +440,7 @@ class SyncLoad(_Load):
     ) -> dict[str, Any]:
         items = self.items(job, first, n)
         self.start(job, n)
-        due = [0] * n
+        sent = [0] * n
         done = [0] * n
         values: list[tuple[int, Any]] = []
         wait = wait and self._client.result is not None
@@ -454,13 +456,14 @@ class SyncLoad(_Load):
             ends = []
             begin = now()
             for k, (i, x) in enumerate(items):
-                due[k] = begin + int(k * 1e9 / rate)
-                while (left := due[k] - now()) > 0:
+                due = begin + int(k * 1e9 / rate)
+                while (left := due - now()) > 0:
                     time.sleep(left / 1e9)
+                sent[k] = now()
                 ends.append(pool.submit(one, k, i, x))
             for end in ends:
                 end.result(timeout)
-        return {"due": due, "done": done if wait else None, "wrong": self.wrong(values)}
+        return {"sent": sent, "done": done if wait else None, "wrong": self.wrong(values)}
 
     def do_map(self, job: str, first: int, n: int, timeout: float) -> dict[str, Any]:
         if self._client.map is None:

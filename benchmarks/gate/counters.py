@@ -218,7 +218,7 @@ async def _warm_up(queue: RedisQueue, operation: Operation) -> None:
     # Call numbers of two digits would cost a byte less than those of three.
     while queue._session.calls._number < 99:
         await queue.abort(Job("none", key="none", queue=queue), "")
-    lanes = [queue._session.steps, queue._session.outbox._lane]
+    lanes = [*queue._session.steps, queue._session.outbox._lane]
     for lane in lanes:
         lane._number = max(lane._number, 99)
 

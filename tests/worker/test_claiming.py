@@ -12,6 +12,7 @@ import pytest
 
 from saq import Job, Status
 from saq.queue.redis import RedisQueue
+from tests.servers import Server
 from tests.worker.conftest import MakeQueue, Work
 from tests.worker.support import ended, enqueue, idle, made_known, took, until
 
@@ -63,11 +64,10 @@ async def _is_empty(client: RedisQueue) -> bool:
     return await client.count("incomplete") == 0
 
 
-async def test_a_worker_that_is_full_does_not_swallow_the_marker_for_an_idle_one(
+async def test_a_worker_that_is_full_does_not_stand_in_line_for_the_marker(
     make_queue: MakeQueue, client: RedisQueue, work: Work
 ) -> None:
-    """Full by a job that no marker brought, it may still be waiting for one: the next job must not lie there
-    until the other worker looks by itself."""
+    """Full by a job that no marker brought, it must not get one that is for the idle worker behind it."""
     on = asyncio.Event()
     started: asyncio.Queue[str] = asyncio.Queue()
 
@@ -75,41 +75,53 @@ async def test_a_worker_that_is_full_does_not_swallow_the_marker_for_an_idle_one
         await started.put(ctx["worker"].id)
         await on.wait()
 
-    for name in ("one", "two"):
-        await work({"wait": wait}, queue=make_queue(), id=name, concurrency=1)
-    await idle(client, 2)
-    await client.enqueue("wait", scheduled=time.time() + 0.1)
-    first = await started.get()
+    await client.enqueue("wait", scheduled=time.time() + 0.3)
+    await work({"wait": wait}, queue=make_queue(), id="one", concurrency=1)
+    await idle(client, 1)
+    assert await started.get() == "one"
+    await work({"wait": wait}, queue=make_queue(), id="two", concurrency=1)
+    await until(lambda: _workers(client, 2))
+    async with took(at_most=2.0):
+        await idle(client, 1)
     async with took(at_most=0.5):
         await client.enqueue("wait")
-        second = await started.get()
-    assert {first, second} == {"one", "two"}
+        assert await started.get() == "two"
     on.set()
     await until(lambda: _is_empty(client))
 
 
+async def _workers(client: RedisQueue, count: int) -> bool:
+    return len((await client.info())["workers"]) == count
+
+
 async def test_a_marker_that_a_stopping_worker_took_is_not_lost_to_the_others(
-    make_queue: MakeQueue, client: RedisQueue, work: Work
+    make_queue: MakeQueue, client: RedisQueue, work: Work, server: Server
 ) -> None:
     started: asyncio.Queue[str] = asyncio.Queue()
+    marker = server.client()
 
     async def note(ctx: Any) -> None:
         await started.put(ctx["worker"].id)
 
-    await work({"note": note}, queue=make_queue(), id="stays")
-    slow = 0
-    for n in range(10):
+    slow = []
+    for turns in [0, 1, 2, 3, 4] * 4:
+        # The one that waits the longest is the one that gets the marker.
         goes = await work({"note": note}, queue=make_queue(), id="goes")
+        await idle(client, 1)
+        stays = await work({"note": note}, queue=make_queue(), id="stays")
         await idle(client, 2)
         await client.enqueue("note")
-        for _ in range(n):
+        while marker.exists("saq:{default}:wake"):
             await asyncio.sleep(0)
-        await goes.stop()
+        for _ in range(turns):
+            await asyncio.sleep(0)
         began = time.monotonic()
+        await goes.stop()
         await started.get()
-        slow += time.monotonic() - began > 1.0
-        await idle(client, 1)
-    assert slow == 0
+        if time.monotonic() - began > 1.0:
+            slow.append(turns)
+        await stays.stop()
+    assert not slow
 
 
 # On time ---------------------------------------------------------------------------------------------------

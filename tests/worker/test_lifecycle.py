@@ -386,6 +386,34 @@ async def test_a_function_may_stop_its_own_worker(queue: RedisQueue, client: Red
     assert (await ended(client, job)).result == "goodbye"
 
 
+async def test_an_after_process_under_way_may_end_when_the_worker_stops(
+    queue: RedisQueue, client: RedisQueue
+) -> None:
+    entered = asyncio.Event()
+    said: list[str] = []
+
+    async def after(ctx: Any) -> None:
+        entered.set()
+        await asyncio.sleep(0.1)
+        said.append(ctx["job"].status.value)
+
+    async def too_long(ctx: Any) -> None:
+        await asyncio.Event().wait()
+
+    worker = make_worker(
+        queue, {"nothing": nothing}, after_process=[after, too_long], cancellation_hard_deadline_s=0.5
+    )
+    task = asyncio.create_task(worker.start())
+    job = await enqueue(client, "nothing")
+    await entered.wait()
+    async with took(at_most=2.0):
+        await worker.stop()
+        await task
+    assert said == ["complete"]
+    await job.refresh()
+    assert (job.status, job.attempts) == (Status.COMPLETE, 1)
+
+
 async def test_results_of_the_last_moment_are_delivered(queue: RedisQueue, client: RedisQueue) -> None:
     count = 0
 

@@ -12,6 +12,7 @@ import pytest
 
 from saq import Status
 from saq.queue.redis import RedisQueue
+from tests.servers import Server
 from tests.worker.conftest import Work
 from tests.worker.support import ended, enqueue, idle, took, until
 
@@ -261,6 +262,36 @@ async def test_a_job_that_was_just_claimed_can_be_aborted(client: RedisQueue, wo
         await job.abort("at once")
         async with took(at_most=0.5):
             assert (await ended(client, job)).status is Status.ABORTED
+
+
+async def test_an_abort_that_arrives_before_the_claim_it_is_for_is_not_lost(
+    redis_url: str, client: RedisQueue, work: Work, server: Server
+) -> None:
+    """Both are under way to the worker, on two connections, while its loop is held up."""
+    await work({"forever": forever})
+    await idle(client)
+    active = server.client()
+
+    def abort(key: str) -> None:
+        async def main() -> None:
+            queue = RedisQueue.from_url(redis_url)
+            job = await queue.job(key)
+            assert job is not None
+            await job.abort("overtaken")
+            await queue.disconnect()
+
+        asyncio.run(main())
+
+    for _ in range(5):
+        job = await enqueue(client, "forever", timeout=0)
+        while not active.zcard("saq:{default}:active"):
+            await asyncio.sleep(0)
+        thread = threading.Thread(target=abort, args=(job.key,))
+        thread.start()
+        thread.join()
+        async with took(at_most=0.5):
+            end = await ended(client, job)
+        assert (end.status, end.error) == (Status.ABORTED, "overtaken")
 
 
 async def test_a_queued_or_scheduled_job_is_aborted_without_a_worker(client: RedisQueue) -> None:

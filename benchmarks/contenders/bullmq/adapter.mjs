@@ -141,7 +141,7 @@ async function serve() {
     },
     async arrivals({ job: name, first, n, rate, wait, timeout }) {
       const all = items(name, first, n);
-      const due = new Array(n).fill(0);
+      const sent = new Array(n).fill(0);
       const done = new Array(n).fill(0);
       const values = [];
       const one = async (k) => {
@@ -154,12 +154,13 @@ async function serve() {
       const tasks = [];
       const begin = now();
       for (let k = 0; k < n; k++) {
-        due[k] = begin + Math.floor((k * 1e9) / rate);
-        for (let left; (left = due[k] - now()) > 0; ) await pause(left / 1e6);
+        const due = begin + Math.floor((k * 1e9) / rate);
+        for (let left; (left = due - now()) > 0; ) await pause(left / 1e6);
+        sent[k] = now();
         tasks.push(one(k));
       }
       await Promise.all(tasks);
-      return { due, done: wait ? done : null, wrong: wrong(values) };
+      return { sent, done: wait ? done : null, wrong: wrong(values) };
     },
     async map() {
       return { unsupported: true };

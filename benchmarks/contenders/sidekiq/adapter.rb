@@ -141,15 +141,16 @@ end
 def arrivals(command)
   job = JOBS.fetch(command["job"])
   begin_at = now
-  due = items(command["job"], command["first"], command["n"]).each_with_index.map do |(i, x), k|
+  sent = items(command["job"], command["first"], command["n"]).each_with_index.map do |(i, x), k|
     at = begin_at + (k * 1e9 / command["rate"]).to_i
     while (left = at - now) > 0
       sleep(left / 1e9)
     end
+    called = now
     job.perform_async(i, x)
-    at
+    called
   end
-  { due: due, done: nil, wrong: [] }
+  { sent: sent, done: nil, wrong: [] }
 end
 
 def serve

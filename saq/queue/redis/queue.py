@@ -113,6 +113,8 @@ class RedisQueue(Queue):
         self._waiters: dict[bytes, set[asyncio.Future[bytes | None]]] = {}
         #: Those of them whose job is on its way to Redis, and what was heard of its key meanwhile.
         self._unsent: dict[asyncio.Future[bytes | None], list[bytes | None]] = {}
+        #: Of those whose job was new, since when it is queued (ms): what was queued before is not theirs.
+        self._born: dict[asyncio.Future[bytes | None], int] = {}
         #: How often all waiters were asked for anew, after a lost subscription.
         self._asked = 0
         self._listeners: dict[bytes, set[asyncio.Queue[tuple[str, Status] | None]]] = {}
@@ -132,6 +134,7 @@ class RedisQueue(Queue):
         self._suspects.clear()
         self._waiters.clear()
         self._unsent.clear()
+        self._born.clear()
         self._listeners.clear()
         if session is not None and session.process != os.getpid():
             self._anonymous = f"client-{secrets.token_hex(6)}"
@@ -193,14 +196,20 @@ class RedisQueue(Queue):
         try:
             answers = await asyncio.gather(*taken)
             heard = [self._unsent.pop(waiter) for waiter in waiters]
-            for job, at in zip(jobs, answers, strict=True):
+            for job, at, waiter in zip(jobs, answers, waiters, strict=True):
                 if _enqueued(job, at):
                     self._track(job)
+                    if not waiter.done():
+                        self._born[waiter] = at
             if self._asked != asked:  # the subscription was lost meanwhile, and these were left out
                 await self._ask([encode_key(job.key) for job in jobs])
-            for job, at, waiter, records in zip(jobs, answers, waiters, heard, strict=True):
-                if records:
-                    await self._catch_up(encode_key(job.key), at, waiter, records)
+            late = [
+                self._catch_up(encode_key(job.key), at, waiter, records)
+                for job, at, waiter, records in zip(jobs, answers, waiters, heard, strict=True)
+                if records
+            ]
+            if late:
+                await asyncio.gather(*late)
         except BaseException:
             for end in ends:
                 end.cancel()
@@ -219,6 +228,7 @@ class RedisQueue(Queue):
         return waiter
 
     def _remove_waiter(self, key: bytes, waiter: asyncio.Future[bytes | None]) -> None:
+        self._born.pop(waiter, None)
         waiters = self._waiters.get(key)
         if waiters is not None:
             waiters.discard(waiter)
@@ -277,8 +287,14 @@ class RedisQueue(Queue):
         self, key: bytes, at: int, waiter: asyncio.Future[bytes | None], heard: list[bytes | None]
     ) -> None:
         """What was heard while a job was on its way may have been the end of an earlier one of its key."""
-        if at and all(record is not None and int(record[: record.index(b";")]) < at for record in heard):
-            return
+        if at and None not in heard:
+            times = [(_times(record), record) for record in heard if record is not None]
+            for (_, completed), record in times:
+                if completed > at:
+                    _set([waiter], record)
+                    return
+            if all(queued < at for (queued, _), _ in times):
+                return
         (entry,) = await self._session.run("read", self._session.channel, key)
         if not entry:
             _set([waiter], heard[-1])
@@ -287,9 +303,13 @@ class RedisQueue(Queue):
 
     def _tell(self, key: bytes, record: bytes | None) -> None:
         waiters = self._waiters.get(key, set())
-        for waiter in waiters & self._unsent.keys():
-            self._unsent[waiter].append(record)
-        _set(waiters - self._unsent.keys(), record)
+        told = []
+        for waiter in waiters:
+            if waiter in self._unsent:
+                self._unsent[waiter].append(record)
+            elif record is None or _times(record)[0] >= self._born.get(waiter, 0):
+                told.append(waiter)
+        _set(told, record)
 
     def _on_message(self, kind: bytes, key: bytes, data: bytes) -> None:
         if kind == b"done":
@@ -371,7 +391,7 @@ class RedisQueue(Queue):
         began = time.monotonic()
         self._claiming += claims > 0
         try:
-            answer = await session.steps.call(
+            answer = await session.idle_lane.call(
                 "step",
                 quoted,
                 claims,
@@ -450,6 +470,9 @@ class RedisQueue(Queue):
             elif claim.key in held:
                 # Lost by us, and claimed by us again, while it still runs here.
                 refused.append(self.settle_return(claim, "still running where it was lost", 1.0))
+            elif claim._lost and self._suspects:
+                # Two claims at once, and each has found one that lost its worker: one at a time.
+                refused.append(self.settle_return(claim, "another such job runs here"))
             else:
                 held[claim.key] = claim
                 jobs.append(claim)
@@ -842,6 +865,12 @@ class RedisQueue(Queue):
 def _delay(seconds: float) -> int:
     """In whole milliseconds, never too few; no more than a clock can hold."""
     return math.ceil(min(seconds, LATEST / 2) * 1000)
+
+
+def _times(record: bytes) -> tuple[int, int]:
+    """When a job was queued and when it ended (ms), from what was told of its end."""
+    head = record.partition(b"\n")[0]
+    return int(head[: head.index(b";")]), int(head[head.rindex(b";c") + 2 :])
 
 
 def _set(waiters: Iterable[asyncio.Future[bytes | None]], record: bytes | None) -> None:

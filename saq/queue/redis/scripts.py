@@ -68,6 +68,11 @@ class Lane:
         self._number = 0
         self._turn = asyncio.Lock()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call is under way."""
+        return self._turn.locked()
+
     async def call(self, name: str, *arguments: Any, patience: float | None = PATIENCE) -> Any:
         """Runs a transition whose first two arguments are client and number."""
         async with self._turn:

@@ -48,12 +48,19 @@ class Session:
         self.outbox = Outbox(Lane(self.wire, prefix), self.channel)
         #: Everything else that changes something, for users.
         self.calls = Lane(self.wire, prefix)
-        self.steps = Lane(self.wire, prefix)
+        #: Claims and settlements: as many at once as a worker has under way.
+        self.steps = (Lane(self.wire, prefix), Lane(self.wire, prefix))
         self.inbox = Inbox(link, handle, resubscribed)
         self.leases: LeaseKeeper | None = None
         self._marker = Wire(link, "saq-marker", silence=BLOCK_MARGIN)
         self._blocked: asyncio.Future[Any] | None = None
         self._marker_id: int | None = None
+
+    @property
+    def idle_lane(self) -> Lane:
+        """A lane for a step: one that has nothing under way, if there is one."""
+        first, second = self.steps
+        return second if first.busy and not second.busy else first
 
     async def run(self, name: str, *arguments: Any, patience: float | None = PATIENCE) -> Any:
         """Runs a transition that may be repeated without a number."""

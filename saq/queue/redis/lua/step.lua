@@ -67,6 +67,8 @@ local function put_back(key, value, head, body)
         'unknown function: no live worker has known ' .. body .. ' for a minute', run)
       return 'f'
     end
+    -- Behind the others, or it would be the first that the same worker finds.
+    run.score = string.format('%.0f', place(split_value(value), take_sequence(1) + 1))
   else
     run.err = body
   end
