@@ -24,6 +24,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
 
 from saq.job import Job, Status
+from saq.queue.base import Settlement
 from saq.queue.redis import RedisQueue
 from saq.queue.redis.wire import Wire
 from tests.servers import Server
@@ -47,25 +48,25 @@ class Cost(NamedTuple):
 
 async def _enqueue(queue: RedisQueue, n: int) -> None:
     for i in range(n):
-        await queue.enqueue(_job(i))
+        await queue.enqueue(new_job(i))
 
 
 async def _enqueue_together(queue: RedisQueue, n: int) -> None:
-    await asyncio.gather(*(queue.enqueue(_job(i)) for i in range(n)))
+    await asyncio.gather(*(queue.enqueue(new_job(i)) for i in range(n)))
 
 
 async def _enqueue_many(queue: RedisQueue, n: int) -> None:
-    await queue.enqueue_many(_job(i) for i in range(n))
+    await queue.enqueue_many(new_job(i) for i in range(n))
 
 
 async def _enqueue_later(queue: RedisQueue, n: int) -> None:
     for i in range(n):
-        await queue.enqueue(_job(i, scheduled=4_000_000_000 + i))
+        await queue.enqueue(new_job(i, scheduled=4_000_000_000 + i))
 
 
 async def _drain(queue: RedisQueue, n: int, at_once: int) -> None:
-    await queue.enqueue_many(_job(i) for i in range(n))
-    done = []
+    await queue.enqueue_many(new_job(i) for i in range(n))
+    done: list[Settlement] = []
     settled = 0
     while settled < n:
         step = await queue.step(done, min(at_once, n - settled - len(done)))
@@ -87,7 +88,7 @@ async def _drain_forty(queue: RedisQueue, n: int) -> None:
 
 async def _each_claimed(queue: RedisQueue, n: int) -> AsyncIterator[Job]:
     for i in range(n):
-        await queue.enqueue(_job(i))
+        await queue.enqueue(new_job(i))
         yield (await queue.step((), 1)).jobs[0]
 
 
@@ -111,27 +112,27 @@ async def _update(queue: RedisQueue, n: int) -> None:
 
 async def _abort_queued(queue: RedisQueue, n: int) -> None:
     for i in range(n):
-        job = _job(i)
+        job = new_job(i)
         await queue.enqueue(job)
         await queue.abort(job, "no more")
 
 
 async def _read(queue: RedisQueue, n: int) -> None:
-    await queue.enqueue(_job(0))
+    await queue.enqueue(new_job(0))
     for _ in range(n):
-        await queue.job(_job(0).key)
+        await queue.job(new_job(0).key)
 
 
 async def _info(queue: RedisQueue, n: int) -> None:
-    await queue.enqueue(_job(0))
+    await queue.enqueue(new_job(0))
     for _ in range(n):
         await queue.info()
 
 
 async def _tick(queue: RedisQueue, n: int) -> None:
-    await queue.tick("entry", 1_700_000_000, _job(0))
+    await queue.tick("entry", 1_700_000_000, new_job(0))
     for i in range(n):
-        await queue.tick("entry", 1_700_000_001 + i, _job(i))
+        await queue.tick("entry", 1_700_000_001 + i, new_job(i))
 
 
 async def _sweep(queue: RedisQueue, n: int) -> None:
@@ -164,7 +165,8 @@ SCENARIOS: dict[str, Operation] = {
 }
 
 
-def _job(number: int, **fields: Any) -> Job:
+def new_job(number: int, **fields: Any) -> Job:
+    """A job whose bytes are as many as those of any other."""
     return Job("function", {"number": 100_000 + number}, key=f"key-{100_000 + number}", **fields)
 
 
@@ -178,7 +180,7 @@ def _counted() -> Iterator[Counter[str]]:
         calls[str(command[0])] += 1
         return send(wire, *command)
 
-    Wire.send = counting  # type: ignore[method-assign]
+    Wire.send = counting  # type: ignore[method-assign,assignment]
     try:
         yield calls
     finally:

@@ -2,8 +2,8 @@
 
 Owns when a worker settles and claims: both in one call. Must not run a job.
 
-Two calls may be under way, each for half of the slots at the most: while the server works on the one, the jobs
-of the other run here. On two cores that is worth a third to a half of the throughput, at 10 slots as at 100.
+Two calls may be under way, each for half of the slots at the most: while the server works on the one, the
+jobs of the other run here. On two cores that is worth half of the throughput again at 100 slots.
 
 Jobs never wait for the server to be claimed or settled, so cancelling one can neither lose its settlement nor
 corrupt an answer. A settlement that could not be delivered is sent again until the server has taken it, or

@@ -111,7 +111,7 @@ async def test_a_marker_that_a_stopping_worker_took_is_not_lost_to_the_others(
         stays = await work({"note": note}, queue=make_queue(), id="stays")
         await idle(client, 2)
         await client.enqueue("note")
-        while marker.exists("saq:{default}:wake"):
+        while marker.exists("saq:{default}:wake"):  # noqa: ASYNC110
             await asyncio.sleep(0)
         for _ in range(turns):
             await asyncio.sleep(0)

@@ -284,7 +284,7 @@ async def test_an_abort_that_arrives_before_the_claim_it_is_for_is_not_lost(
 
     for _ in range(5):
         job = await enqueue(client, "forever", timeout=0)
-        while not active.zcard("saq:{default}:active"):
+        while not active.zcard("saq:{default}:active"):  # noqa: ASYNC110
             await asyncio.sleep(0)
         thread = threading.Thread(target=abort, args=(job.key,))
         thread.start()

@@ -1,0 +1,117 @@
+"""Ratios within one run: what noise cannot hide.
+
+Owns the floor of the drain. The bound is a bare pipeline: the least that a queue could send for the same jobs
+(take the job out, keep its result), without scripts, leases, retries or any code of ours. Both run
+interleaved, on the same server, in the same process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import redis.asyncio as aioredis
+
+from saq.job import Job
+from saq.queue.redis import RedisQueue
+from saq.worker import Worker
+from saq.worker.process import run_loop
+from tests.servers import Server
+
+JOBS, CONCURRENCY, ROUNDS = 20_000, 100, 5
+#: A drain does at least so much of what the bare pipeline does. Measured: 0.9 to 1.4.
+FLOOR = 0.45
+
+
+async def noop(ctx: dict[str, Any]) -> None:
+    """Does nothing."""
+
+
+async def _drain(url: str) -> float:
+    """Jobs a second of one worker."""
+    queue = RedisQueue.from_url(url)
+    await queue.enqueue_many(Job("noop") for _ in range(JOBS))
+    worker: Worker[Any] = Worker(queue, [noop], concurrency=CONCURRENCY, burst=True, dequeue_timeout=0.05)
+    worker.SIGNALS = []  # type: ignore[misc]
+    done = asyncio.Event()
+    _when(queue, JOBS, done)
+    began = time.perf_counter()
+    running = asyncio.create_task(worker.start())
+    await done.wait()
+    took = time.perf_counter() - began
+    await running
+    await queue.disconnect()
+    return JOBS / took
+
+
+def _when(queue: RedisQueue, count: int, done: asyncio.Event) -> None:
+    """Sets the event as the last job is settled: no poll adds to the figure."""
+    settled = queue._settled
+
+    def counting(*arguments: Any) -> Any:
+        answer = settled(*arguments)
+        if queue.complete >= count:
+            done.set()
+        return answer
+
+    queue._settled = counting  # type: ignore[method-assign,assignment]
+
+
+async def _pipeline(url: str) -> float:
+    """The same number of jobs through a bare pipeline, in batches as large as the worker's."""
+    client = aioredis.Redis.from_url(url)
+    payload = b'{"function":"noop"}'
+    fill = client.pipeline(transaction=False)
+    for i in range(JOBS):
+        fill.hset("jobs", f"key-{i}", payload)
+        fill.zadd("queued", {f"key-{i}": i})
+        if i % 500 == 499:
+            await fill.execute()
+    began = time.perf_counter()
+    for _ in range(0, JOBS, CONCURRENCY):
+        popped: Any = await client.zpopmin("queued", CONCURRENCY)
+        names: list[bytes] = [name for name, _ in popped]
+        pipe = client.pipeline(transaction=False)
+        pipe.hmget("jobs", names)
+        pipe.hdel("jobs", *names)
+        for name in names:
+            pipe.set(b"job:" + name, payload, ex=600)
+        await pipe.execute()
+    took = time.perf_counter() - began
+    await client.aclose()
+    return JOBS / took
+
+
+def measure(drain: Callable[[str], Awaitable[float]] = _drain) -> float:
+    """The median of the ratios drain to pipeline, pair by pair."""
+
+    async def pair(url: str, first: bool) -> float:
+        if first:
+            ours, bare = await drain(url), await _pipeline(url)
+        else:
+            bare = await _pipeline(url)
+            ours = await drain(url)
+        return ours / bare
+
+    ratios = []
+    with Server(save="") as server:
+        for number in range(ROUNDS + 1):
+            server.flush()
+            ratio = run_loop(pair(server.url(), number % 2 == 0))
+            if number:  # the first warms up
+                ratios.append(ratio)
+    return statistics.median(ratios)
+
+
+def check() -> bool:
+    """Whether the drain keeps its floor."""
+    ratio = measure()
+    held = ratio >= FLOOR
+    print(
+        f"{'ratio' if held else '  ✗ ratio'}: a drain at concurrency {CONCURRENCY} does {ratio:.2f} "
+        f"of a bare pipeline (floor {FLOOR})"
+    )
+    return held
