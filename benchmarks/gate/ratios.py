@@ -49,7 +49,8 @@ async def _drain(url: str) -> float:
 
 def _when(queue: RedisQueue, count: int, done: asyncio.Event) -> None:
     """Sets the event as the last job is settled: no poll adds to the figure."""
-    settled = queue._settled
+    claims = queue._claims
+    settled = claims.settled
 
     def counting(*arguments: Any) -> Any:
         answer = settled(*arguments)
@@ -57,7 +58,7 @@ def _when(queue: RedisQueue, count: int, done: asyncio.Event) -> None:
             done.set()
         return answer
 
-    queue._settled = counting  # type: ignore[method-assign,assignment]
+    claims.settled = counting  # type: ignore[method-assign,assignment]
 
 
 async def _pipeline(url: str) -> float:

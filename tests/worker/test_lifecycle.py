@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -826,4 +825,3 @@ async def test_a_stop_while_the_server_is_away_ends_in_bounded_time(
     async with took(at_most=12.0):
         await worker.stop()
         await task
-    assert os.getpid()

@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-import math
 import os
-import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 import redis.asyncio as aioredis
 
 from saq import serializer
-from saq._speedups import key_of, pack_end
+from saq._speedups import pack_end
 from saq.errors import DecodeError, RunningError, StaleError, UsageError
 from saq.job import TERMINAL_STATUSES, Job, Status
 from saq.queue.base import JOB_FIELDS, Claimant, Queue, Settlement, Step
 from saq.queue.redis import keys as names
+from saq.queue.redis.claims import Claims
 from saq.queue.redis.records import (
-    CLAIMS_FROM,
-    LATEST,
     UPDATABLE,
     Records,
     check,
@@ -35,23 +32,14 @@ from saq.queue.redis.records import (
     encode_text,
 )
 from saq.queue.redis.session import Session
-from saq.queue.redis.wire import Link, UnreachableError
+from saq.queue.redis.waiters import READ_AT_ONCE, Waiters
+from saq.queue.redis.wire import Link
 from saq.types import CountKind, DumpType, LoadType, QueueInfo, WorkerInfo
 
 if TYPE_CHECKING:
     from saq.queue.embedded import EmbeddedServer
 
 logger = logging.getLogger("saq")
-
-DEFAULT_LEASE = 30.0
-DEFAULT_MAX_LOST = 3
-#: So many keys are read in one call.
-READ_AT_ONCE = 250
-#: Seconds that a listener stays registered; it registers again well before.
-LISTEN_FOR = 60
-
-_FINISH = {Status.COMPLETE: b"C", Status.FAILED: b"F", Status.ABORTED: b"A"}
-_ACCEPTED, _STALE, _ABORTED, _FAILED = b"10af"
 
 
 class RedisQueue(Queue):
@@ -98,26 +86,8 @@ class RedisQueue(Queue):
         self._link = Link(redis)
         self._embedded: EmbeddedServer | None = None
         self._open: Session | None = None
-        #: The workers of this queue object; the latest one gives its name to what is claimed.
-        self._claimants: list[Claimant] = []
-        self._claimant: Claimant | None = None
-        #: Aborts of jobs whose claim is under way: the message may overtake the answer.
-        self._early_aborts: dict[bytes, str] = {}
-        self._claiming = 0
-        self._anonymous = f"client-{secrets.token_hex(6)}"
-        self._lease = DEFAULT_LEASE
-        self._max_lost = DEFAULT_MAX_LOST
-        #: Jobs that this process has claimed and not settled, by key.
-        self._held: dict[str, Job] = {}
-        self._suspects: set[str] = set()
-        self._waiters: dict[bytes, set[asyncio.Future[bytes | None]]] = {}
-        #: Those of them whose job is on its way to Redis, and what was heard of its key meanwhile.
-        self._unsent: dict[asyncio.Future[bytes | None], list[bytes | None]] = {}
-        #: Of those whose job was new, since when it is queued (ms): what was queued before is not theirs.
-        self._born: dict[asyncio.Future[bytes | None], int] = {}
-        #: How often all waiters were asked for anew, after a lost subscription.
-        self._asked = 0
-        self._listeners: dict[bytes, set[asyncio.Queue[tuple[str, Status] | None]]] = {}
+        self._waiters = Waiters(self._current, self._prefix, self._records)
+        self._claims = Claims(self, self._current, self._prefix, self._records, swept_error_message or "")
 
     def __repr__(self) -> str:
         return f"RedisQueue<{self._link.address}, name: '{self.name}'>"
@@ -130,16 +100,13 @@ class RedisQueue(Queue):
         # A new loop, or a fork: what belonged to the old one died with it.
         if self._embedded is not None:
             self._embedded.start()
-        self._held.clear()
-        self._suspects.clear()
-        self._waiters.clear()
-        self._unsent.clear()
-        self._born.clear()
-        self._listeners.clear()
-        if session is not None and session.process != os.getpid():
-            self._anonymous = f"client-{secrets.token_hex(6)}"
+        self._waiters.forget()
+        self._claims.forget(forked=session is not None and session.process != os.getpid())
         self._open = Session(self._link, self._prefix, self._on_message, self._ask_again)
         return self._open
+
+    def _current(self) -> Session:
+        return self._session
 
     @property
     def swept_error_message(self) -> str | None:
@@ -152,13 +119,8 @@ class RedisQueue(Queue):
         session, self._open = self._open, None
         if session is not None and session.loop is asyncio.get_running_loop():
             await session.close()
-            for waiter in [waiter for waiters in self._waiters.values() for waiter in waiters]:
-                if not waiter.done():
-                    waiter.set_exception(_disconnected())
-                    waiter.exception()  # whoever waits hears of it; nobody has to
-            for changes in {changes for listeners in self._listeners.values() for changes in listeners}:
-                changes.put_nowait(None)
-        self._held.clear()
+            self._waiters.disconnect()
+        self._claims.forget()
         await self.redis.aclose()
         if self._embedded is not None:
             self._embedded.close()
@@ -180,390 +142,66 @@ class RedisQueue(Queue):
         return [_enqueued(job, at) for job, at in zip(jobs, answers, strict=True)]
 
     async def _send_and_wait(self, jobs: Sequence[Job]) -> list[asyncio.Future[Job | None]]:
+        def taken_in(position: int, at: int) -> bool:
+            fresh = _enqueued(jobs[position], at)
+            if fresh:
+                self._track(jobs[position])
+            return fresh
+
         values = [self._records.value(job) for job in jobs]
-        session = self._session
-        await session.inbox.subscribe(session.channel)
-        ends: list[asyncio.Future[Job | None]] = []
-        taken, waiters = [], []
-        asked = self._asked
-        for job, value in zip(jobs, values, strict=True):
-            key = encode_key(job.key)
-            # Before it is sent: its end may be told in the turn in which it is taken in.
-            waiters.append(self._add_waiter(key))
-            ends.append(asyncio.ensure_future(self._end(key, waiters[-1])))
-            taken.append(session.outbox.put(key, value, True))
-            self._unsent[waiters[-1]] = []
-        try:
-            answers = await asyncio.gather(*taken)
-            heard = [self._unsent.pop(waiter) for waiter in waiters]
-            for job, at, waiter in zip(jobs, answers, waiters, strict=True):
-                if _enqueued(job, at):
-                    self._track(job)
-                    if not waiter.done():
-                        self._born[waiter] = at
-            if self._asked != asked:  # the subscription was lost meanwhile, and these were left out
-                await self._ask([encode_key(job.key) for job in jobs])
-            late = [
-                self._catch_up(encode_key(job.key), at, waiter, records)
-                for job, at, waiter, records in zip(jobs, answers, waiters, heard, strict=True)
-                if records
-            ]
-            if late:
-                await asyncio.gather(*late)
-        except BaseException:
-            for end in ends:
-                end.cancel()
-            raise
-        finally:
-            for waiter in waiters:
-                self._unsent.pop(waiter, None)
-        return ends
+        return await self._waiters.send([encode_key(job.key) for job in jobs], values, taken_in)
 
-    # Waiting for the end ----------------------------------------------------------------------------------
-
-    def _add_waiter(self, key: bytes) -> asyncio.Future[bytes | None]:
-        waiter: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(key, set()).add(waiter)
-        waiter.add_done_callback(lambda done: self._remove_waiter(key, done))
-        return waiter
-
-    def _remove_waiter(self, key: bytes, waiter: asyncio.Future[bytes | None]) -> None:
-        self._born.pop(waiter, None)
-        waiters = self._waiters.get(key)
-        if waiters is not None:
-            waiters.discard(waiter)
-            if not waiters:
-                del self._waiters[key]
-
-    async def _end(self, key: bytes, waiter: asyncio.Future[bytes | None]) -> Job | None:
-        record = await waiter
-        if record is None:
-            return None
-        text = decode_key(key)
-        if b"\n" in record:
-            return self._records.finished(text, record)
-        # Too large for a message. Its record is read, not the job: the key may be in its next life already.
-        kept = await self._session.wire.call("GET", f"{self._prefix}job:".encode() + key)
-        return self._records.finished(text, kept) if kept is not None else None
+    # Waiting ----------------------------------------------------------------------------------------------
 
     async def wait(self, key: str, timeout: float | None = None) -> Job | None:
-        session = self._session
-        name = encode_key(key)
-        async with asyncio.timeout(timeout):
-            await session.inbox.subscribe(session.channel)
-            waiter = self._add_waiter(name)
-            try:
-                (entry,) = await session.run("read", session.channel, name)
-                if not entry:
-                    return None
-                if entry[0] == b"finished":
-                    return self._records.finished(key, entry[1])
-                return await self._end(name, waiter)
-            finally:
-                waiter.cancel()
+        return await self._waiters.wait_for(key, timeout)
+
+    async def _listen(self, job_keys: list[str], take: Callable[[str, Status], Awaitable[bool]]) -> None:
+        await self._waiters.listen(job_keys, take)
 
     async def _ask_again(self) -> None:
-        """After a lost subscription: what ended meanwhile was told to nobody."""
-        self._asked += 1
-        await self._ask(list(self._waiters))
-        for claimant in self._claimants:
-            claimant.on_news()
-
-    async def _ask(self, keys: list[bytes]) -> None:
-        """Tells those who wait for these jobs what has ended. Of a job that is still to be sent, nothing can
-        be known yet: what is found is an earlier one of its key, or none."""
-        session = self._session
-        for i in range(0, len(keys), READ_AT_ONCE):
-            part = keys[i : i + READ_AT_ONCE]
-            asking = [self._waiters.get(key, set()) - self._unsent.keys() for key in part]
-            entries = await session.run("read", session.channel, *part)
-            for waiters, entry in zip(asking, entries, strict=True):
-                if not entry:
-                    _set(waiters, None)
-                elif entry[0] == b"finished":
-                    _set(waiters, entry[1])
-
-    async def _catch_up(
-        self, key: bytes, at: int, waiter: asyncio.Future[bytes | None], heard: list[bytes | None]
-    ) -> None:
-        """What was heard while a job was on its way may have been the end of an earlier one of its key."""
-        if at and None not in heard:
-            times = [(_times(record), record) for record in heard if record is not None]
-            for (_, completed), record in times:
-                if completed > at:
-                    _set([waiter], record)
-                    return
-            if all(queued < at for (queued, _), _ in times):
-                return
-        (entry,) = await self._session.run("read", self._session.channel, key)
-        if not entry:
-            _set([waiter], heard[-1])
-        elif entry[0] == b"finished":
-            _set([waiter], entry[1])
-
-    def _tell(self, key: bytes, record: bytes | None) -> None:
-        waiters = self._waiters.get(key, set())
-        told = []
-        for waiter in waiters:
-            if waiter in self._unsent:
-                self._unsent[waiter].append(record)
-            elif record is None or _times(record)[0] >= self._born.get(waiter, 0):
-                told.append(waiter)
-        _set(told, record)
+        """After a lost subscription: what was told meanwhile was told to nobody."""
+        await self._waiters.ask_again()
+        self._claims.on_news()
 
     def _on_message(self, kind: bytes, key: bytes, data: bytes) -> None:
         if kind == b"done":
-            self._tell(key, data)
+            self._waiters.tell(key, data)
         elif kind == b"deleted":
-            self._tell(key, None)
+            self._waiters.tell(key, None)
         elif kind == b"event":
-            for listener in self._listeners.get(key, ()):
-                listener.put_nowait((decode_key(key), Status(data.decode())))
+            self._waiters.tell_change(key, Status(data.decode()))
         elif kind == b"abort":
-            self._found([], [(key, data.decode("utf-8", "replace"))])
+            self._claims.found([], [(key, data.decode("utf-8", "replace"))])
         else:  # due, pause, resume
-            for claimant in self._claimants:
-                claimant.on_news()
+            self._claims.on_news()
 
-    async def _listen(self, job_keys: list[str], take: Callable[[str, Status], Awaitable[bool]]) -> None:
-        session = self._session
-        await session.inbox.subscribe(session.channel)
-        changes: asyncio.Queue[tuple[str, Status] | None] = asyncio.Queue()
-        watched = [encode_key(key) for key in job_keys]
-        for key in watched:
-            self._listeners.setdefault(key, set()).add(changes)
-        try:
-            while True:
-                if watched:
-                    await session.run("watch", session.channel, LISTEN_FOR, *watched)
-                again = time.monotonic() + LISTEN_FOR / 3
-                while (left := again - time.monotonic()) > 0:
-                    try:
-                        async with asyncio.timeout(left):
-                            change = await changes.get()
-                    except TimeoutError:
-                        break
-                    if change is None:
-                        raise _disconnected()
-                    if await take(*change):
-                        return
-        finally:
-            gone = []
-            for key in watched:
-                listeners = self._listeners.get(key, set())
-                listeners.discard(changes)
-                if not listeners:
-                    self._listeners.pop(key, None)
-                    gone.append(key)
-            if gone and session.wire.connected:
-                await asyncio.shield(session.run("watch", session.channel, 0, *gone))
-
-    # Claim and settle -------------------------------------------------------------------------------------
+    # Claiming ---------------------------------------------------------------------------------------------
 
     async def attach(self, claimant: Claimant, lease: float, max_lost: int) -> None:
-        if claimant not in self._claimants:
-            self._claimants.append(claimant)
-        self._claimant = claimant
-        self._lease = lease
-        self._max_lost = max_lost
-        worker = names.quoted(claimant.id)
-        await self._session.inbox.subscribe(f"{self._prefix}control", f"{self._prefix}control:{worker}")
+        await self._claims.attach(claimant, lease, max_lost)
 
     async def detach(self, claimant: Claimant) -> None:
-        worker = names.quoted(claimant.id)
-        session = self._session
-        session.inbox.unsubscribe(f"{self._prefix}control:{worker}")
-        if claimant in self._claimants:
-            self._claimants.remove(claimant)
-        self._claimant = self._claimants[-1] if self._claimants else None
-        if self._claimant is None:
-            session.inbox.unsubscribe(f"{self._prefix}control")
+        self._claims.detach(claimant)
         await self.register(claimant.id, {}, (), 0)  # type: ignore[typeddict-item]
 
     async def step(self, done: Sequence[Settlement], claims: int) -> Step:
-        session = self._session
-        claimant = self._claimant
-        worker = claimant.id if claimant is not None else self._anonymous
-        quoted = names.quoted(worker)
-        arguments: list[Any] = []
-        for settlement in done:
-            arguments += settlement[2:]
-        began = time.monotonic()
-        self._claiming += claims > 0
-        try:
-            answer = await session.idle_lane.call(
-                "step",
-                quoted,
-                claims,
-                int(self._lease * 1000),
-                self._max_lost,
-                "" if self._suspects else "1",
-                self._swept_error_message or "",
-                *arguments,
-                patience=None if claimant is not None else 5.0,
-            )
-            now, due, state, verdicts = answer[:4]
-            outcomes: list[Status | None] = []
-            if done:
-                outcomes = self._settled(done, verdicts, now)
-            jobs: list[Job] = []
-            if len(answer) > 4:
-                jobs = await self._claimed(answer, now, worker, quoted, began)
-        finally:
-            self._claiming -= claims > 0
-            if self._early_aborts and not self._claiming:
-                self._early_aborts.clear()
-        wait = max(0.0, (due - now) / 1000) if due >= 0 else None
-        if 3 * len(jobs) < len(answer) - 4:
-            wait = 0.0  # some of what was claimed was none: there is room for more at once
-        return Step(
-            outcomes,
-            jobs,
-            wait,
-            state == b"+",
-            state == b"p",
-        )
-
-    def _settled(self, done: Sequence[Settlement], verdicts: bytes, now: int) -> list[Status | None]:
-        outcomes: list[Status | None] = []
-        held, suspects = self._held, self._suspects
-        for settlement, verdict in zip(done, verdicts, strict=True):
-            job, status, member = settlement[:3]
-            if held.get(job.key) is job:
-                del held[job.key]
-                suspects.discard(job.key)
-            if job._member == member:
-                job._member = None  # type: ignore[misc]
-            if verdict == _STALE:
-                outcomes.append(None)
-                continue
-            if verdict == _ABORTED:
-                status = Status.ABORTED
-            elif verdict == _FAILED:
-                status = Status.FAILED
-            job.status = status
-            if status is Status.COMPLETE:
-                self.complete += 1
-                job.progress = 1.0
-                job.completed = now
-            elif status is Status.QUEUED:
-                self.retried += settlement.head[:1] == b"R"
-            else:
-                job.completed = now
-                if status is Status.FAILED:
-                    self.failed += 1
-                else:
-                    self.aborted += 1
-            outcomes.append(status)
-        return outcomes
-
-    async def _claimed(
-        self, answer: list[Any], now: int, worker: str, quoted: str, began: float
-    ) -> list[Job]:
-        suffix = b";a1;b%d;w%b" % (now, quoted.encode())
-        jobs: list[Job] = []
-        refused: list[Settlement] = []
-        held = self._held
-        for i, claim in enumerate(self._records.claimed(answer, now, worker, suffix)):
-            if isinstance(claim, DecodeError):
-                refused.append(self._spoiled(answer[CLAIMS_FROM + 3 * i], suffix, claim))
-            elif claim.key in held:
-                # Lost by us, and claimed by us again, while it still runs here.
-                refused.append(self.settle_return(claim, "still running where it was lost", 1.0))
-            elif claim._lost and self._suspects:
-                # Two claims at once, and each has found one that lost its worker: one at a time.
-                refused.append(self.settle_return(claim, "another such job runs here"))
-            else:
-                held[claim.key] = claim
-                jobs.append(claim)
-                if self._early_aborts and claim._member in self._early_aborts:
-                    claim.status = Status.ABORTING
-                    claim.error = self._early_aborts[claim._member]
-                if claim._lost:
-                    self._suspects.add(claim.key)
-        if held:
-            self._session.keep_leases(held, self._lease, self._found)
-        if time.monotonic() - began > self._lease / 2:
-            jobs = await self._renewed(jobs)
-        if refused:
-            await self.step(refused, 0)
-        return jobs
-
-    async def _renewed(self, jobs: list[Job]) -> list[Job]:
-        """The claim took long to arrive: what is still ours?"""
-        members = [job._member for job in jobs]
-        _, lost, _, _ = await self._session.run("renew", int(self._lease * 1000), *members, patience=None)
-        gone = set(lost)
-        for job in jobs:
-            if job._member in gone:
-                self._held.pop(job.key, None)
-                self._suspects.discard(job.key)
-        return [job for job in jobs if job._member not in gone]
-
-    def _found(self, lost: list[bytes], aborted: list[tuple[bytes, str]]) -> None:
-        """The keeper of leases, or a message, found jobs that are not ours any more, or shall end."""
-        for member in lost:
-            job = self._owned(member)
-            if job is not None:
-                logger.warning("Lost the lease of %s: another worker may run it", job.info())
-                job._member = None  # type: ignore[misc]
-                self._held.pop(job.key, None)
-                self._suspects.discard(job.key)
-                for claimant in self._claimants:
-                    claimant.on_lost(job)
-        for member, reason in aborted:
-            job = self._owned(member)
-            if job is not None and job.status is Status.ACTIVE:
-                job.status = Status.ABORTING
-                job.error = reason
-                for claimant in self._claimants:
-                    claimant.on_abort(job, reason)
-            elif job is None and self._claiming:
-                self._early_aborts[member] = reason
-
-    def _owned(self, member: bytes) -> Job | None:
-        job = self._held.get(key_of(member))
-        return job if job is not None and job._member == member else None
-
-    def let_go(self, job: Job) -> None:
-        job.__dict__["_renew_until"] = 0.0
-
-    def _spoiled(self, member: bytes, suffix: bytes, error: DecodeError) -> Settlement:
-        key = key_of(member)
-        logger.error("The job %r cannot be decoded and is kept as failed: %s", key, error)
-        head, body = pack_end(b"F", suffix, b"", encode_text(f"cannot be decoded: {error}"), b"")
-        return Settlement(Job("", key=key, queue=self), Status.FAILED, member, head, body)
+        return await self._claims.step(done, claims)
 
     def settle(self, job: Job, status: Status, *, result: Any = None, error: str | None = None) -> Settlement:
-        records = self._records
-        outcome = b"" if result is None else records.outcome(result)
-        patch = records.final_patch(job) if job.meta or "_meta_stored" in job.__dict__ else b""
-        text = None if error is None else encode_text(error)
-        head, body = pack_end(_FINISH[status], job.__dict__["_suffix"], outcome, text, patch)
-        job.result = result
-        job.error = error
-        return Settlement(job, status, self._member(job), head, body)
+        return self._claims.settle(job, status, result, error)
 
     def settle_retry(self, job: Job, error: str | None, delay: float) -> Settlement:
-        job.error = error
-        job.progress = 0.0
-        text = encode_text(error or "")
-        head = b"R%d" % _delay(delay)
-        return Settlement(job, Status.QUEUED, self._member(job), head, text)
+        return self._claims.settle_retry(job, error, delay)
 
     def settle_return(self, job: Job, reason: str, delay: float = 0.0) -> Settlement:
-        job.error = reason
-        head = b"G%d" % _delay(delay)
-        return Settlement(job, Status.QUEUED, self._member(job), head, encode_text(reason))
+        return self._claims.settle_return(job, reason, delay)
 
     def settle_unknown(self, job: Job, delay: float) -> Settlement:
-        head = b"U%d" % _delay(delay)
-        return Settlement(job, Status.QUEUED, self._member(job), head, encode_text(job.function))
+        return self._claims.settle_unknown(job, delay)
 
-    def _member(self, job: Job) -> bytes:
-        if job._member is None:
-            raise StaleError(f"{job.info()} is not owned by this process any more")
-        return job._member
+    def let_go(self, job: Job) -> None:
+        self._claims.let_go(job)
 
     async def wait_for_work(self, timeout: float) -> bool:
         return await self._session.block(timeout)
@@ -582,7 +220,7 @@ class RedisQueue(Queue):
         stale = job._member is None and "_suffix" in job.__dict__
         if stale and job.status in (Status.ACTIVE, Status.ABORTING):
             raise StaleError(f"{job.info()} is not owned by this process any more")
-        held = self._held.get(job.key)
+        held = self._claims.held.get(job.key)
         return held if held is not None and held._member is not None else None
 
     async def update(self, job: Job, **fields: Any) -> None:
@@ -627,7 +265,7 @@ class RedisQueue(Queue):
             if "meta" in changes:
                 owner.__dict__["_meta_stored"] = self._records.dump(changes["meta"], "meta")
             if reason:
-                self._found([], [(owner._member or b"", reason.decode("utf-8", "replace"))])
+                self._claims.found([], [(owner._member or b"", reason.decode("utf-8", "replace"))])
 
     async def finish(self, job: Job, status: Status, *, result: Any = None, error: str | None = None) -> bool:
         if status not in TERMINAL_STATUSES:
@@ -700,7 +338,7 @@ class RedisQueue(Queue):
             return False
         job.error = error
         if where == b"active":
-            if self._held.get(job.key) is not job:
+            if self._claims.held.get(job.key) is not job:
                 job.status = Status.ABORTING
         else:
             job.status = Status.ABORTED
@@ -827,8 +465,8 @@ class RedisQueue(Queue):
     async def _sweep(self, what: str) -> tuple[list[str], list[str]]:
         swept, due = await self._session.run(
             "sweep",
-            int(self._lease * 1000),
-            self._max_lost,
+            int(self._claims.lease * 1000),
+            self._claims.max_lost,
             self._swept_error_message or "",
             what,
         )
@@ -860,27 +498,6 @@ class RedisQueue(Queue):
             return Job(**known, queue=self)
         except (TypeError, ValueError) as error:
             raise DecodeError(f"not a job: {error}") from error
-
-
-def _delay(seconds: float) -> int:
-    """In whole milliseconds, never too few; no more than a clock can hold."""
-    return math.ceil(min(seconds, LATEST / 2) * 1000)
-
-
-def _times(record: bytes) -> tuple[int, int]:
-    """When a job was queued and when it ended (ms), from what was told of its end."""
-    head = record.partition(b"\n")[0]
-    return int(head[: head.index(b";")]), int(head[head.rindex(b";c") + 2 :])
-
-
-def _set(waiters: Iterable[asyncio.Future[bytes | None]], record: bytes | None) -> None:
-    for waiter in list(waiters):
-        if not waiter.done():
-            waiter.set_result(record)
-
-
-def _disconnected() -> UnreachableError:
-    return UnreachableError("the queue was disconnected while this was waited for")
 
 
 def _enqueued(job: Job, at: int) -> bool:

@@ -1,0 +1,248 @@
+"""Who waits for what in this process.
+
+Owns those who wait for the end of a job and those who listen to its changes, from their registration in
+Redis to the message that answers them. Must not hold a connection: the session does.
+
+A key may be used again: an end that is told may be that of an earlier job of the key. So whoever waits for a
+job of its own remembers since when it is queued.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+from saq.job import Job, Status
+from saq.queue.redis.records import Records, decode_key, encode_key
+from saq.queue.redis.session import Session
+from saq.queue.redis.wire import UnreachableError
+
+#: So many keys are read in one call.
+READ_AT_ONCE = 250
+#: Seconds that a listener stays registered; it registers again well before.
+LISTEN_FOR = 60
+
+
+class Waiters:
+    """Those who wait and those who listen, by key.
+
+    Args:
+        session: the connections of the running loop.
+        prefix: of the queue's keys.
+        records: makes jobs of what is told.
+    """
+
+    def __init__(self, session: Callable[[], Session], prefix: str, records: Records) -> None:
+        self._session = session
+        self._prefix = prefix
+        self._records = records
+        self._waiters: dict[bytes, set[asyncio.Future[bytes | None]]] = {}
+        #: Those of them whose job is on its way to Redis, and what was heard of its key meanwhile.
+        self._unsent: dict[asyncio.Future[bytes | None], list[bytes | None]] = {}
+        #: Of those whose job was new, since when it is queued (ms): what was queued before is not theirs.
+        self._born: dict[asyncio.Future[bytes | None], int] = {}
+        #: How often all waiters were asked for anew, after a lost subscription.
+        self._asked = 0
+        self._listeners: dict[bytes, set[asyncio.Queue[tuple[str, Status] | None]]] = {}
+
+    def forget(self) -> None:
+        """Those who waited in another loop are gone with it."""
+        self._waiters.clear()
+        self._unsent.clear()
+        self._born.clear()
+        self._listeners.clear()
+
+    def disconnect(self) -> None:
+        """Tells everybody that nothing more will be heard."""
+        for waiter in [waiter for waiters in self._waiters.values() for waiter in waiters]:
+            if not waiter.done():
+                waiter.set_exception(_disconnected())
+                waiter.exception()  # whoever waits hears of it; nobody has to
+        for changes in {changes for listeners in self._listeners.values() for changes in listeners}:
+            changes.put_nowait(None)
+
+    async def send(
+        self, keys: list[bytes], values: list[bytes], taken_in: Callable[[int, int], bool]
+    ) -> list[asyncio.Future[Job | None]]:
+        """Sends new jobs, or attaches to those of their keys. The futures hold them as they end.
+
+        ``taken_in`` is told for each job by its position when it was queued (ms), or 0 if it was not, and
+        says whether it was.
+        """
+        session = self._session()
+        await session.inbox.subscribe(session.channel)
+        ends: list[asyncio.Future[Job | None]] = []
+        taken, waiters = [], []
+        asked = self._asked
+        for key, value in zip(keys, values, strict=True):
+            # Before it is sent: its end may be told in the turn in which it is taken in.
+            waiters.append(self._add_waiter(key))
+            ends.append(asyncio.ensure_future(self._end(key, waiters[-1])))
+            taken.append(session.outbox.put(key, value, True))
+            self._unsent[waiters[-1]] = []
+        try:
+            answers = await asyncio.gather(*taken)
+            heard = [self._unsent.pop(waiter) for waiter in waiters]
+            for i, (at, waiter) in enumerate(zip(answers, waiters, strict=True)):
+                if taken_in(i, at) and not waiter.done():
+                    self._born[waiter] = at
+            if self._asked != asked:  # the subscription was lost meanwhile, and these were left out
+                await self._ask(keys)
+            late = [
+                self._catch_up(key, at, waiter, records)
+                for key, at, waiter, records in zip(keys, answers, waiters, heard, strict=True)
+                if records
+            ]
+            if late:
+                await asyncio.gather(*late)
+        except BaseException:
+            for end in ends:
+                end.cancel()
+            raise
+        finally:
+            for waiter in waiters:
+                self._unsent.pop(waiter, None)
+        return ends
+
+    def _add_waiter(self, key: bytes) -> asyncio.Future[bytes | None]:
+        waiter: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(key, set()).add(waiter)
+        waiter.add_done_callback(lambda done: self._remove_waiter(key, done))
+        return waiter
+
+    def _remove_waiter(self, key: bytes, waiter: asyncio.Future[bytes | None]) -> None:
+        self._born.pop(waiter, None)
+        waiters = self._waiters.get(key)
+        if waiters is not None:
+            waiters.discard(waiter)
+            if not waiters:
+                del self._waiters[key]
+
+    async def _end(self, key: bytes, waiter: asyncio.Future[bytes | None]) -> Job | None:
+        record = await waiter
+        if record is None:
+            return None
+        text = decode_key(key)
+        if b"\n" in record:
+            return self._records.finished(text, record)
+        # Too large for a message. Its record is read, not the job: the key may be in its next life already.
+        kept = await self._session().wire.call("GET", f"{self._prefix}job:".encode() + key)
+        return self._records.finished(text, kept) if kept is not None else None
+
+    async def wait_for(self, key: str, timeout: float | None = None) -> Job | None:
+        session = self._session()
+        name = encode_key(key)
+        async with asyncio.timeout(timeout):
+            await session.inbox.subscribe(session.channel)
+            waiter = self._add_waiter(name)
+            try:
+                (entry,) = await session.run("read", session.channel, name)
+                if not entry:
+                    return None
+                if entry[0] == b"finished":
+                    return self._records.finished(key, entry[1])
+                return await self._end(name, waiter)
+            finally:
+                waiter.cancel()
+
+    async def ask_again(self) -> None:
+        """After a lost subscription: what ended meanwhile was told to nobody."""
+        self._asked += 1
+        await self._ask(list(self._waiters))
+
+    async def _ask(self, keys: list[bytes]) -> None:
+        """Tells those who wait for these jobs what has ended. Of a job that is still to be sent, nothing can
+        be known yet: what is found is an earlier one of its key, or none."""
+        session = self._session()
+        for i in range(0, len(keys), READ_AT_ONCE):
+            part = keys[i : i + READ_AT_ONCE]
+            asking = [self._waiters.get(key, set()) - self._unsent.keys() for key in part]
+            entries = await session.run("read", session.channel, *part)
+            for waiters, entry in zip(asking, entries, strict=True):
+                if not entry:
+                    _set(waiters, None)
+                elif entry[0] == b"finished":
+                    _set(waiters, entry[1])
+
+    async def _catch_up(
+        self, key: bytes, at: int, waiter: asyncio.Future[bytes | None], heard: list[bytes | None]
+    ) -> None:
+        """What was heard while a job was on its way may have been the end of an earlier one of its key."""
+        if at and None not in heard:
+            times = [(_times(record), record) for record in heard if record is not None]
+            for (_, completed), record in times:
+                if completed > at:
+                    _set([waiter], record)
+                    return
+            if all(queued < at for (queued, _), _ in times):
+                return
+        (entry,) = await self._session().run("read", self._session().channel, key)
+        if not entry:
+            _set([waiter], heard[-1])
+        elif entry[0] == b"finished":
+            _set([waiter], entry[1])
+
+    def tell(self, key: bytes, record: bytes | None) -> None:
+        waiters = self._waiters.get(key, set())
+        told = []
+        for waiter in waiters:
+            if waiter in self._unsent:
+                self._unsent[waiter].append(record)
+            elif record is None or _times(record)[0] >= self._born.get(waiter, 0):
+                told.append(waiter)
+        _set(told, record)
+
+    def tell_change(self, key: bytes, status: Status) -> None:
+        """Tells those who listen to a job."""
+        for listener in self._listeners.get(key, ()):
+            listener.put_nowait((decode_key(key), status))
+
+    async def listen(self, job_keys: list[str], take: Callable[[str, Status], Awaitable[bool]]) -> None:
+        session = self._session()
+        await session.inbox.subscribe(session.channel)
+        changes: asyncio.Queue[tuple[str, Status] | None] = asyncio.Queue()
+        watched = [encode_key(key) for key in job_keys]
+        for key in watched:
+            self._listeners.setdefault(key, set()).add(changes)
+        try:
+            while True:
+                if watched:
+                    await session.run("watch", session.channel, LISTEN_FOR, *watched)
+                again = time.monotonic() + LISTEN_FOR / 3
+                while (left := again - time.monotonic()) > 0:
+                    try:
+                        async with asyncio.timeout(left):
+                            change = await changes.get()
+                    except TimeoutError:
+                        break
+                    if change is None:
+                        raise _disconnected()
+                    if await take(*change):
+                        return
+        finally:
+            gone = []
+            for key in watched:
+                listeners = self._listeners.get(key, set())
+                listeners.discard(changes)
+                if not listeners:
+                    self._listeners.pop(key, None)
+                    gone.append(key)
+            if gone and session.wire.connected:
+                await asyncio.shield(session.run("watch", session.channel, 0, *gone))
+
+
+def _disconnected() -> UnreachableError:
+    return UnreachableError("the queue was disconnected while this was waited for")
+
+
+def _times(record: bytes) -> tuple[int, int]:
+    """When a job was queued and when it ended (ms), from what was told of its end."""
+    head = record.partition(b"\n")[0]
+    return int(head[: head.index(b";")]), int(head[head.rindex(b";c") + 2 :])
+
+
+def _set(waiters: Iterable[asyncio.Future[bytes | None]], record: bytes | None) -> None:
+    for waiter in list(waiters):
+        if not waiter.done():
+            waiter.set_result(record)
