@@ -28,11 +28,16 @@ from benchmarks.workloads import CONCURRENCY, SEED, WORKLOADS
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / ".benchmarks"
 #: What --quick does: about a minute for the default contenders.
-QUICK = {"samples": 3, "scale": 0.25, "measures": ["drain", "enqueue", "latency", "cost"], "concurrency": [10]}
+QUICK = {
+    "samples": 3,
+    "scale": 0.25,
+    "measures": ["drain", "enqueue", "latency", "cost"],
+    "concurrency": [10],
+}
 
 DESCRIPTION = """\
-Compares this project with other job queues on a private server: how fast jobs are enqueued and drained, how long
-one takes, and what it costs Redis. Ends with a table, and a file that holds every sample.
+Compares this project with other job queues on a private server: how fast jobs are enqueued and drained,
+how long one takes, and what it costs Redis. Ends with a table, and a file that holds every sample.
 
   python -m benchmarks --quick                 a first impression, in about a minute
   python -m benchmarks                         this project, arq and RQ, everything
@@ -60,17 +65,23 @@ def main(argv: list[str]) -> int:
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--compare",
         default=",".join(registry.DEFAULT),
         metavar="NAMES",
-        help=f"contenders beside this project, with commas, or all, or none [%(default)s]: {', '.join(registry.names())}",
+        help="contenders beside this project, with commas, or all, or none [%(default)s]: "
+        + ", ".join(name for name in registry.names() if name not in registry.OURS),
     )
     parser.add_argument("--quick", action="store_true", help="few short samples of the most important")
     parser.add_argument(
-        "--measures", type=_words(plan.MEASURES), metavar="NAMES", help=f"only these of {', '.join(plan.MEASURES)}"
+        "--measures",
+        type=_words(plan.MEASURES),
+        metavar="NAMES",
+        help=f"only these of {', '.join(plan.MEASURES)}",
     )
     parser.add_argument(
         "--workloads", type=_words(WORKLOADS), metavar="NAMES", help=f"only these of {', '.join(WORKLOADS)}"
@@ -83,7 +94,9 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         "--scale", type=_positive(float), help="length of the samples, 1 being about two seconds [1]"
     )
     parser.add_argument("--no-defaults", action="store_true", help="contenders only with their best settings")
-    parser.add_argument("--backlog", type=_positive(int), default=1_000_000, help="jobs of the large backlog [%(default)s]")
+    parser.add_argument(
+        "--backlog", type=_positive(int), default=1_000_000, help="jobs of the large backlog [%(default)s]"
+    )
     parser.add_argument(
         "--server", default="embedded", help="embedded, redis62, path, or the path of a server [%(default)s]"
     )
@@ -105,14 +118,16 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
 
 def _compare(argv: list[str]) -> int:
     arguments = _arguments(argv)
-    signal.signal(signal.SIGTERM, _interrupted)
-    signal.signal(signal.SIGHUP, _interrupted)
     progress = Progress()
+    before = {number: signal.signal(number, _interrupted) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         result = _run(arguments, argv, progress)
     except KeyboardInterrupt:
-        progress.say("\ninterrupted: everything was stopped, and no result is kept")
+        progress.say("interrupted: everything was stopped, and no result is kept")
         return 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     path: Path = arguments.output or RESULTS / f"{datetime.now():%Y%m%d-%H%M%S}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, separators=(",", ":"), ensure_ascii=False) + "\n")
@@ -146,9 +161,8 @@ def _run(arguments: argparse.Namespace, argv: list[str], progress: Progress) -> 
     )
     cells = plan.make(there, wanted)
     with Target(arguments.server) as target:
-        progress.say(
-            f"{cells.samples} samples on {target.version}, about {cells.seconds * max(arguments.scale, 0.3) / 60:.0f} minutes"
-        )
+        minutes = cells.seconds * max(arguments.scale, 0.4) / 60
+        progress.say(f"{cells.samples} samples on {target.version}, about {minutes:.0f} minutes")
         facts["round_trip_ms"] = _round_trips(target)
         bench = measures.Bench(target, environments, arguments.scale, arguments.backlog)
         samples = plan.run(cells, bench, progress)
@@ -198,7 +212,9 @@ def _round_trips(target: Target) -> dict[str, float]:
 
 
 def _report(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks report", description="The tables of a run again.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks report", description="The tables of a run again."
+    )
     parser.add_argument("result", type=Path, help="the file that a run has written")
     parser.add_argument(
         "--docs", type=Path, metavar="FOLDER", help="write benchmarks.md, its charts and the result there"

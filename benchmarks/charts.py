@@ -76,7 +76,9 @@ def bars(title: str, note: str, rows: Sequence[Bar], text: Callable[[float], str
         low, high = LEFT + row.low * scale, LEFT + row.high * scale
         body.append(f'<line class="spread" x1="{low:.1f}" x2="{high:.1f}" y1="{middle}" y2="{middle}"/>')
         end = max(LEFT + length, high) + 6
-        body.append(f'<text class="value" x="{end:.1f}" y="{middle + 4:.1f}">{escape(text(row.value))}</text>')
+        body.append(
+            f'<text class="value" x="{end:.1f}" y="{middle + 4:.1f}">{escape(text(row.value))}</text>'
+        )
     return _svg(title, note, body, TOP + len(rows) * ROW + 8)
 
 
@@ -102,9 +104,8 @@ def dots(
     for power in range(low, high + 1):
         at = x(10.0**power)
         body.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{top - 8}" y2="{top + height}"/>')
-        body.append(
-            f'<text class="tick" x="{at:.1f}" y="{top - 14}" text-anchor="middle">{escape(text(10.0**power))}</text>'
-        )
+        said = escape(text(10.0**power))
+        body.append(f'<text class="tick" x="{at:.1f}" y="{top - 14}" text-anchor="middle">{said}</text>')
     for k, row in enumerate(rows):
         middle = top + k * ROW + BAR / 2
         body.append(_label(row.label, middle, row.mine))
@@ -113,7 +114,9 @@ def dots(
         for kind, value in zip("abc", row.values, strict=False):
             body.append(f'<circle class="{kind}" cx="{x(value):.1f}" cy="{middle}" r="4.5"/>')
         said = " / ".join(map(text, row.values))
-        body.append(f'<text class="value note" x="{WIDTH - RIGHT + 12}" y="{middle + 4:.1f}">{escape(said)}</text>')
+        body.append(
+            f'<text class="value note" x="{WIDTH - RIGHT + 12}" y="{middle + 4:.1f}">{escape(said)}</text>'
+        )
     for k, (kind, name) in enumerate(zip("abc", names, strict=False)):
         at = WIDTH - RIGHT + 18 + k * 44
         body.append(f'<circle class="{kind}" cx="{at}" cy="20" r="4.5"/>')

@@ -31,12 +31,10 @@ class ChildFailed(Exception):
 class Child:
     """A worker or a client of an arm, in a process of its own."""
 
-    def __init__(
-        self, role: str, arm: Arm, environment: Environment, url: str, **config: Any
-    ) -> None:
+    def __init__(self, role: str, arm: Arm, environment: Environment, url: str, **config: Any) -> None:
         self.role = role
         self.arm = arm
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._rest = b""
         said = {"url": url, "options": arm.options, "seed": SEED, "cpu_rounds": CPU_ROUNDS, **config}
         self._process = subprocess.Popen(

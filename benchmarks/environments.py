@@ -1,7 +1,7 @@
 """Where a contender runs: an environment of its own, made on first use.
 
-Owns making environments and saying why one cannot be had. They lie in `benchmarks/.environments`, one for each
-set of requirements and version of the interpreter, and can be deleted at any time.
+Owns making environments and saying why one cannot be had. They lie in `benchmarks/.environments`, one for
+each set of requirements and version of the interpreter, and can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -81,8 +81,10 @@ def _python(contender: Contender, say: Callable[[str], None]) -> Environment:
             _run([sys.executable, "-m", "venv", str(home)])
             pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
             _run([*pip, "-r", str(requirements)])
-        except (subprocess.SubprocessError, OSError) as error:
+        except BaseException as error:
             shutil.rmtree(home, ignore_errors=True)
+            if not isinstance(error, subprocess.SubprocessError | OSError):
+                raise
             reason = _last_line(getattr(error, "stderr", None) or str(error))
             raise Unavailable(f"pip could not install {requirements.name}: {reason}") from error
         (home / ".complete").touch()
@@ -103,8 +105,10 @@ def _node(contender: Contender, say: Callable[[str], None]) -> Environment:
         shutil.copy(package, home)
         try:
             _run([npm, "install", "--silent", "--no-audit", "--no-fund"], cwd=home)
-        except (subprocess.SubprocessError, OSError) as error:
+        except BaseException as error:
             shutil.rmtree(home, ignore_errors=True)
+            if not isinstance(error, subprocess.SubprocessError | OSError):
+                raise
             reason = _last_line(getattr(error, "stderr", None) or str(error))
             raise Unavailable(f"npm could not install {package.name}: {reason}") from error
         (home / ".complete").touch()
@@ -124,7 +128,8 @@ def _ruby(contender: Contender, say: Callable[[str], None]) -> Environment:
         sidekiq, redis, version = _run([ruby, "-e", probe]).split()
     except (subprocess.SubprocessError, OSError, ValueError) as error:
         raise Unavailable(
-            "ruby is there and cannot load sidekiq (Debian: apt install ruby-sidekiq, or gem install sidekiq -v '~> 6.5')"
+            "ruby is there and cannot load sidekiq "
+            "(Debian: apt install ruby-sidekiq, or gem install sidekiq -v '~> 6.5')"
         ) from error
     return Environment((ruby,), {}, {"ruby": version, "sidekiq": sidekiq, "redis (gem)": redis})
 

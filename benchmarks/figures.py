@@ -16,7 +16,8 @@ from typing import Any
 from benchmarks.stats import Summary, percentile, summary
 
 SCHEMA = 1
-OURS = "saq/default"
+#: This project, compiled; or uncompiled, where there is no compiler.
+OURS = ("saq/default", "saq-uncompiled/default")
 UPSTREAM = "saq-upstream/tuned"
 
 Sample = dict[str, Any]
@@ -31,6 +32,7 @@ class Figures:
         self.result = result
         self.samples: list[Sample] = result["samples"]
         self.arms: dict[str, dict[str, Any]] = result["arms"]
+        self.ours = next((arm for arm in OURS if arm in self.arms), OURS[0])
 
     @classmethod
     def read(cls, path: Path) -> Figures:
@@ -55,7 +57,10 @@ class Figures:
             if sample["measure"] == measure
             and sample["arm"] == arm
             and "values" in sample
-            and all(sample.get(name, 0 if name == "network_ms" else None) == wanted for name, wanted in params.items())
+            and all(
+                sample.get(name, 0 if name == "network_ms" else None) == wanted
+                for name, wanted in params.items()
+            )
         ]
 
     def figure(self, measure: str, value: str, arm: str, **params: Any) -> Summary | None:
@@ -119,7 +124,9 @@ def _drain(other: str, workload: str, mine: int, theirs: int) -> Callable[[Figur
         if other not in figures.arms:
             return None
         native = figures.native(other) if workload == "noop" else workload.partition("_")[0]
-        ours = figures.median("drain", "per_second", OURS, workload=_of(workload, "async"), concurrency=mine)
+        ours = figures.median(
+            "drain", "per_second", figures.ours, workload=_of(workload, "async"), concurrency=mine
+        )
         name = _of(workload, native)
         return _ratio(ours, figures.median("drain", "per_second", other, workload=name, concurrency=theirs))
 
@@ -130,10 +137,12 @@ def _of(workload: str, native: str) -> str:
     return f"{native}_noop" if workload == "noop" else workload
 
 
-def _of_measure(measure: str, value: str, other: str, theirs: str | None = None) -> Callable[[Figures], float | None]:
+def _of_measure(
+    measure: str, value: str, other: str, theirs: str | None = None
+) -> Callable[[Figures], float | None]:
     def find(figures: Figures) -> float | None:
         return _ratio(
-            figures.median(measure, value, OURS), figures.median(measure, theirs or value, other)
+            figures.median(measure, value, figures.ours), figures.median(measure, theirs or value, other)
         )
 
     return find
@@ -141,14 +150,14 @@ def _of_measure(measure: str, value: str, other: str, theirs: str | None = None)
 
 def _latency(p: int) -> Callable[[Figures], float | None]:
     def find(figures: Figures) -> float | None:
-        ours, theirs = figures.percentiles("result", OURS), figures.percentiles("result", UPSTREAM)
+        ours, theirs = figures.percentiles("result", figures.ours), figures.percentiles("result", UPSTREAM)
         return ours[p].median / theirs[p].median if ours and theirs else None
 
     return find
 
 
 def _own(measure: str, value: str, **params: Any) -> Callable[[Figures], float | None]:
-    return lambda figures: figures.median(measure, value, OURS, **params)
+    return lambda figures: figures.median(measure, value, figures.ours, **params)
 
 
 def _ideal(concurrency: int) -> Callable[[Figures], float | None]:
@@ -177,18 +186,25 @@ TARGETS = (
     Target("no-op drain at 10, against one SimpleWorker of RQ", 60, True, _drain("rq/simple", "noop", 10, 1)),
     Target("sync no-op at 10, against SAQ 0.26.4", 7, True, _drain(UPSTREAM, "sync_noop", 10, 10)),
     Target("sync no-op at 100, against SAQ 0.26.4", 9, True, _drain(UPSTREAM, "sync_noop", 100, 100)),
-    Target("enqueue concurrently, against SAQ 0.26.4", 4, True, _of_measure("enqueue", "concurrent", UPSTREAM)),
-    Target("enqueue in bulk, against BullMQ", 1.8, True, _bullmq(lambda n: _of_measure("enqueue", "bulk", n))),
+    Target(
+        "enqueue concurrently, against SAQ 0.26.4", 4, True, _of_measure("enqueue", "concurrent", UPSTREAM)
+    ),
+    Target(
+        "enqueue in bulk, against BullMQ", 1.8, True, _bullmq(lambda n: _of_measure("enqueue", "bulk", n))
+    ),
     Target("enqueue-to-result p50, against SAQ 0.26.4", 0.5, False, _latency(50)),
     Target("enqueue-to-result p99, against SAQ 0.26.4", 0.6, False, _latency(99)),
     Target("map of 1,000 no-ops, against SAQ 0.26.4", 0.1, False, _of_measure("latency", "map", UPSTREAM)),
     Target("Redis CPU per job, against SAQ 0.26.4", 0.25, False, _of_measure("cost", "cpu_us", UPSTREAM)),
-    Target("memory per queued job, against SAQ 0.26.4", 0.65, False, _of_measure("cost", "memory_queued", UPSTREAM)),
+    Target(
+        "memory per queued job, against SAQ 0.26.4",
+        0.65,
+        False,
+        _of_measure("cost", "memory_queued", UPSTREAM),
+    ),
     Target("connections of a worker at 100", 4, False, _own("footprint", "connections")),
     Target("requests a second of an idle worker", 0.7, False, _own("footprint", "idle_requests_per_second")),
     Target("Redis CPU per job, large backlog against small", 1.1, False, _own("backlog", "cpu_ratio")),
     Target("async sleeping at 10, against its ideal", 1.05, False, _ideal(10)),
     Target("async sleeping at 100, against its ideal", 1.05, False, _ideal(100)),
 )
-
-

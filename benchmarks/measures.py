@@ -1,11 +1,12 @@
 """One sample of each measure.
 
-Owns what a sample does: which processes it starts on an emptied server, what it times, and what it checks before
-it believes a figure. Must not know how often or in which order samples are taken (`plan.py`), nor what is made
-of them (`report.py`).
+Owns what a sample does: which processes it starts on an emptied server, what it times, and what it checks
+before it believes a figure. Must not know how often or in which order samples are taken (`plan.py`), nor what
+is made of them (`report.py`).
 
-Every sample starts fresh processes. A drain is timed from the moment the warm-up has run to the last job that is
-finished in Redis: the worker tells when its last job has run, and from then on Redis is asked without a pause.
+Every sample starts fresh processes. A drain is timed from the moment the warm-up has run to the last job that
+is finished in Redis: the worker tells when its last job has run, and from then on Redis is asked without a
+pause.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ RATE = 50.0
 #: Seconds that a process may take to start.
 START = 60.0
 #: Seconds that filling a backlog may take.
-FILL_AT_MOST = 90.0
+FILL_AT_MOST = 55.0
 #: Jobs of a small backlog.
 SMALL_BACKLOG = 10_000
 
@@ -70,9 +71,10 @@ class Bench:
     @contextlib.contextmanager
     def both(self, arm: Arm, url: str, **config: Any) -> Iterator[tuple[Child, Child]]:
         """A client and a worker that wait for a word: they start side by side."""
-        with self.child("client", arm, url, **config) as client, self.child(
-            "worker", arm, url, **config
-        ) as worker:
+        with (
+            self.child("client", arm, url, **config) as client,
+            self.child("worker", arm, url, **config) as worker,
+        ):
             client.expect("ready", START)
             worker.expect("ready", START)
             yield client, worker
@@ -140,19 +142,20 @@ def drain(bench: Bench, arm: Arm, workload: str, concurrency: int, network_ms: f
     job = workloads.job_name(workload, arm.contender.native)
     timeout = 30 + 10 * n / rate
     bench.target.flush()
-    with bench.network(network_ms) as url:
-        with bench.both(arm, url, concurrency=concurrency, marks=[warm, n]) as (client, worker):
-            # Filled past the slow network: that is not what is timed here.
-            mode = arm.contender.fill
-            client.ask(timeout, "enqueue", mode=mode, job=job, first=0, n=n, width=WIDTH)
-            _pending(bench, arm, n)
-            worker.send(do="go")
-            begin = worker.expect("mark", timeout)
-            last = worker.expect("mark", timeout)
-            end = bench.target.settle(arm.contender, START)
-            _check(worker, n)
-            checked = _results(client)
-            memory = worker.memory()
+    with (
+        bench.network(network_ms) as url,
+        bench.both(arm, url, concurrency=concurrency, marks=[warm, n]) as (client, worker),
+    ):
+        mode = arm.contender.fill
+        client.ask(timeout, "enqueue", mode=mode, job=job, first=0, n=n, width=WIDTH)
+        _pending(bench, arm, n)
+        worker.send(do="go")
+        begin = worker.expect("mark", timeout)
+        last = worker.expect("mark", timeout)
+        end = bench.target.settle(arm.contender, START)
+        _check(worker, n)
+        checked = _results(client)
+        memory = worker.memory()
     took = (end - begin["t"]) / 1e9
     bench.learn(arm, key, (n - warm) / took)
     values: Values = {
@@ -196,7 +199,7 @@ def latency(bench: Bench, arm: Arm, network_ms: float = 0) -> Values:
     """Jobs that arrive at a steady rate at a worker that has nothing else to do; then a `map`."""
     native = arm.contender.native
     job = workloads.job_name("stamp", native)
-    warm, n = 20, max(30, int(120 * bench.scale))
+    warm, n = 20, max(20, int(100 * bench.scale))
     bench.target.flush()
     with bench.both(arm, bench.target.url, kind="latency") as (client, worker):
         worker.send(do="go")
@@ -283,9 +286,7 @@ def _commands(bench: Bench, arm: Arm, job: str) -> Values:
     target = bench.target
     n, warm = 330, 30
     target.flush()
-    with target.monitor() as monitor, bench.both(
-        arm, target.url, marks=[warm, n]
-    ) as (client, worker):
+    with target.monitor() as monitor, bench.both(arm, target.url, marks=[warm, n]) as (client, worker):
         said = client.ask(START, "enqueue", mode="concurrent", job=job, first=0, n=n, width=WIDTH)
         worker.send(do="go")
         begin = worker.expect("mark", START)
@@ -294,9 +295,7 @@ def _commands(bench: Bench, arm: Arm, job: str) -> Values:
         target.settle(arm.contender, START)
         enqueuing = monitor.count(*said["wall"])
         draining = monitor.count(begin["t"] / 1e9 + offset, end["t"] / 1e9 + offset)
-    return {
-        name: enqueuing[name] / n + draining[name] / (n - warm) for name in ("requests", "operations")
-    }
+    return {name: enqueuing[name] / n + draining[name] / (n - warm) for name in ("requests", "operations")}
 
 
 def _alone(target: Target) -> None:
@@ -331,7 +330,7 @@ def footprint(bench: Bench, arm: Arm) -> Values:
         target.settle(contender, START)
         busy = worker.memory()
         time.sleep(2.0 * bench.scale)
-        seconds = 15.0 * bench.scale
+        seconds = 10.0 * bench.scale
         with target.monitor() as monitor:
             begin = time.time()
             time.sleep(seconds)
@@ -353,9 +352,8 @@ def backlog(bench: Bench, arm: Arm) -> Values:
     mode = arm.contender.fill
     rate = bench.rate(arm, ("enqueue", mode, 0), arm.enqueue)
     if bench.backlog / rate > FILL_AT_MOST:
-        raise NotMeasured(
-            f"filling it with {bench.backlog:,} jobs would take {bench.backlog / rate:,.0f} s at {rate:,.0f} a second"
-        )
+        seconds = f"{bench.backlog / rate:,.0f} s at {rate:,.0f} a second"
+        raise NotMeasured(f"filling it with {bench.backlog:,} jobs would take {seconds}")
     values: Values = {}
     for name, n in (("small", min(SMALL_BACKLOG, bench.backlog)), ("large", bench.backlog)):
         values |= {f"{name}_{key}": value for key, value in _backlog(bench, arm, n, mode).items()}

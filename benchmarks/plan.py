@@ -1,8 +1,8 @@
 """What is measured, how often and in which order.
 
-Owns the list of cells, the rotation of the arms, and the loop that takes the samples. A cell is one measure with
-its parameters; each of its rounds takes one sample of every arm, beginning with another arm each time, so that
-what drifts drifts for all. Must not know how a sample is taken, nor what a report makes of it.
+Owns the list of cells, the rotation of the arms, and the loop that takes the samples. A cell is one measure
+with its parameters; each of its rounds takes one sample of every arm, beginning with another arm each time,
+so that what drifts drifts for all. Must not know how a sample is taken, nor what a report makes of it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,18 @@ MEASURES = ("drain", "enqueue", "latency", "cost", "footprint", "network", "back
 #: Milliseconds that the slower network adds to a round trip.
 NETWORK_MS = 1.0
 #: Counters hardly vary and the largest backlog takes long: so many samples at the most.
-AT_MOST = {"cost": 3, "footprint": 2, "backlog": 2}
+AT_MOST = {"cost": 3, "footprint": 1, "backlog": 2}
 #: After so many failures in a row an arm is left out of the rest of a cell.
 GIVE_UP = 2
 #: Seconds that a sample takes, until it is known better.
-USUAL_SECONDS = {"drain": 2.2, "enqueue": 1.8, "latency": 4.5, "cost": 3.0, "footprint": 20.0, "backlog": 60.0}
+USUAL_SECONDS = {
+    "drain": 2.0,
+    "enqueue": 1.4,
+    "latency": 3.4,
+    "cost": 2.4,
+    "footprint": 14.0,
+    "backlog": 10.0,
+}
 
 
 @dataclass(frozen=True)
@@ -79,14 +86,14 @@ class Plan:
     @property
     def seconds(self) -> float:
         """A guess how long it takes."""
-        return sum(
-            cell.rounds * len(cell.arms) * USUAL_SECONDS.get(cell.measure, 3.0) for cell in self.cells
-        )
+        return sum(cell.rounds * len(cell.arms) * USUAL_SECONDS.get(cell.measure, 3.0) for cell in self.cells)
 
 
 def make(contenders: Sequence[Contender], wanted: Wanted) -> Plan:
-    """All cells. Every arm does the no-op of its kind, enqueues and latency; the best of a contender the rest."""
+    """All cells. The best arm of a contender does everything; its others the no-op of their kind at a
+    concurrency of 10, enqueues and latency."""
     plan = Plan()
+    usual = 10 if 10 in wanted.concurrency else wanted.concurrency[0]
     every = [arm for contender in contenders for arm in contender.arms if arm.best or wanted.defaults]
     best = [contender.best for contender in contenders]
 
@@ -105,7 +112,7 @@ def make(contenders: Sequence[Contender], wanted: Wanted) -> Plan:
                 reason = f"it has no {workload.partition('_')[0]} functions"
             elif concurrency not in arm.concurrency:
                 reason = contender.why_not.get(concurrency, f"not at concurrency {concurrency}")
-            if not arm.best and (reason or not own or params):
+            if not arm.best and (reason or not own or params or concurrency != usual):
                 continue
             if reason is None:
                 fit.append(arm)
@@ -143,7 +150,11 @@ def run(plan: Plan, bench: measures.Bench, progress: Progress) -> list[dict[str,
     """Takes all samples. One that fails is a sample too: it says why."""
     samples: list[dict[str, Any]] = []
     progress.begin(
-        [(cell.measure, USUAL_SECONDS.get(cell.measure, 3.0)) for cell in plan.cells for _ in range(cell.rounds * len(cell.arms))]
+        [
+            (cell.measure, USUAL_SECONDS.get(cell.measure, 3.0))
+            for cell in plan.cells
+            for _ in range(cell.rounds * len(cell.arms))
+        ]
     )
     for cell in plan.cells:
         failures: Counter[str] = Counter()
@@ -153,7 +164,12 @@ def run(plan: Plan, bench: measures.Bench, progress: Progress) -> list[dict[str,
                     progress.skip(cell.measure)
                     continue
                 progress.show(cell.title, arm.name, f"round {round + 1}/{cell.rounds}")
-                sample: dict[str, Any] = {"measure": cell.measure, "arm": arm.name, "round": round, **cell.params}
+                sample: dict[str, Any] = {
+                    "measure": cell.measure,
+                    "arm": arm.name,
+                    "round": round,
+                    **cell.params,
+                }
                 begin = time.monotonic()
                 try:
                     sample["values"] = measures.MEASURES[cell.measure](bench, arm, **cell.params)

@@ -60,7 +60,9 @@ class Door(asyncio.Protocol):
     async def _connect(self, transport: asyncio.BaseTransport) -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(transport, asyncio.Transport)
-        server, _ = await loop.create_connection(lambda: Late(transport, self._delay), "127.0.0.1", self._port)
+        server, _ = await loop.create_connection(
+            lambda: Late(transport, self._delay), "127.0.0.1", self._port
+        )
         self._server = server
         if self._early:
             self._server.write(b"".join(self._early))
@@ -95,7 +97,5 @@ async def main(port: int, delay: float) -> None:
 
 if __name__ == "__main__":
     # select() waits in microseconds; epoll() would round a delay of a millisecond up to the next.
-    with asyncio.Runner(
-        loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())
-    ) as runner:
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
         runner.run(main(int(sys.argv[1]), float(sys.argv[2])))

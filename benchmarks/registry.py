@@ -51,7 +51,7 @@ class Arm:
         rate: jobs a second by concurrency, a first guess: samples correct it.
         jobs: by concurrency, a number of no-ops that must be kept.
         concurrency: those that it can do.
-        enqueue: enqueues a second, a first guess.
+        enqueue: jobs that its fastest way enqueues a second, a first guess.
     """
 
     contender: Contender

@@ -1,7 +1,7 @@
 """The report: tables on the terminal, and Markdown with charts, from a result file alone.
 
-Owns which tables there are and what is said about them. Must not measure, and must not know where a result came
-from beyond what it says itself.
+Owns which tables there are and what is said about them. Must not measure, and must not know where a result
+came from beyond what it says itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import charts
-from benchmarks.figures import OURS, TARGETS, Figures
+from benchmarks.figures import TARGETS, Figures
 from benchmarks.stats import Summary, duration, number, size
 from benchmarks.workloads import WORKLOADS
 
@@ -81,7 +81,7 @@ def _of(found: Summary | None, text: Callable[[float], str] = number) -> str:
     """A figure as its median and half of its range."""
     if found is None:
         return MISSING
-    return f"{text(found.median)} ±{found.spread:.0%}" if found.count > 1 else text(found.median)
+    return f"{text(found.median)} ±{found.spread:.0%}" if found.samples > 1 else text(found.median)
 
 
 def _times(mine: float | None, theirs: float | None, more_is_better: bool = True) -> str:
@@ -115,8 +115,11 @@ def _drains(figures: Figures, workload: str) -> Table:
         cells: list[str] = []
         for level in levels:
             found = figures.figure("drain", "per_second", arm, workload=workload, concurrency=level)
-            mine = figures.median("drain", "per_second", OURS, workload=workload, concurrency=level)
-            cells += [_of(found), _times(mine, found.median if found else None) if arm != OURS else MISSING]
+            mine = figures.median("drain", "per_second", figures.ours, workload=workload, concurrency=level)
+            cells += [
+                _of(found),
+                _times(mine, found.median if found else None) if arm != figures.ours else MISSING,
+            ]
         table.add(figures.title(arm), *cells)
     return table
 
@@ -124,7 +127,9 @@ def _drains(figures: Figures, workload: str) -> Table:
 def _ideals(figures: Figures) -> Table:
     levels = _concurrencies(figures)
     head = ["time ÷ ideal", *(f"{kind} at {level}" for kind in ("async", "sync") for level in levels)]
-    note = "The ideal is the sum of the sleeps ÷ concurrency: what the jobs take if nothing else takes any time."
+    note = (
+        "The ideal is the sum of the sleeps ÷ concurrency: what the jobs take if nothing else takes any time."
+    )
     table = Table("Sleeping jobs against their ideal", head, note)
     for arm in figures.arms:
         table.add(
@@ -145,8 +150,11 @@ def _enqueues(figures: Figures) -> Table:
         cells: list[str] = []
         for mode in ("one", "concurrent", "bulk"):
             found = figures.figure("enqueue", mode, arm)
-            mine = figures.median("enqueue", mode, OURS)
-            cells += [_of(found), _times(mine, found.median if found else None) if arm != OURS else MISSING]
+            mine = figures.median("enqueue", mode, figures.ours)
+            cells += [
+                _of(found),
+                _times(mine, found.median if found else None) if arm != figures.ours else MISSING,
+            ]
         table.add(figures.title(arm), *cells)
     return table
 
@@ -164,7 +172,11 @@ def _latencies(figures: Figures) -> Table:
 
 
 def _columns(
-    figures: Figures, title: str, measure: str, note: str, columns: dict[str, tuple[str, Callable[[float], str]]]
+    figures: Figures,
+    title: str,
+    measure: str,
+    note: str,
+    columns: dict[str, tuple[str, Callable[[float], str]]],
 ) -> Table:
     table = Table(title, ["", *columns], note)
     for arm in figures.arms:
@@ -266,7 +278,7 @@ def losses(figures: Figures) -> list[str]:
     found: list[str] = []
 
     def look(what: str, value: Callable[[str], float | None], more: bool = True) -> None:
-        mine = value(OURS)
+        mine = value(figures.ours)
         if mine is None:
             return
         for arm in figures.arms:
@@ -336,14 +348,14 @@ def markdown(figures: Figures, pictures: Sequence[tuple[str, str]], folder: str)
         f"{environment['load_after'][0]} after the run, which took {result['seconds'] / 60:.0f} minutes. "
         f"The raw samples are in [{folder}/result.json]({folder}/result.json).",
         "",
-        "Benchmarks are easily unfair, and their author is seldom the one who suffers from it. So: one worker "
-        "process for everybody, on a private server without persistence that is emptied between samples; a "
-        f"fresh process for each of {settings['samples']} samples, the contenders taking turns; a warm-up that "
-        "is not counted; and the end of a drain is the last job that is finished in Redis: the last job's own "
-        "word, and from then on Redis is asked without a pause until nothing is left. Jobs are counted, and "
-        "results looked at. Contenders appear with their defaults and with the best settings we know; if you "
-        "know better ones, tell us. A figure is the median of its samples, ± half of their range. "
-        "“Ours is” says how many times as good this project is.",
+        "Benchmarks are easily unfair, and their author is seldom the one who suffers from it. So: one "
+        "worker process for everybody, on a private server without persistence that is emptied between "
+        f"samples; a fresh process for each of {settings['samples']} samples, the contenders taking turns; a "
+        "warm-up that is not counted; and the end of a drain is the last job that is finished in Redis: the "
+        "last job's own word, and from then on Redis is asked without a pause until nothing is left. Jobs "
+        "are counted, and results looked at. Contenders appear with their defaults and with the best "
+        "settings we know; if you know better ones, tell us. A figure is the median of its samples, ± half "
+        "of their range. “Ours is” says how many times as good this project is.",
         "",
     ]
     lines += [f"**Note:** {note}.\n" for note in _notes(figures)]
@@ -386,7 +398,9 @@ def _missing(figures: Figures) -> list[str]:
         what = f"{entry['workload']} at {entry['concurrency']}" if "workload" in entry else entry["measure"]
         grouped.setdefault((entry["arm"], entry["reason"]), []).append(what)
     lines += [f"- {arm}: {reason} ({', '.join(what)})" for (arm, reason), what in grouped.items()]
-    lines += [f"- {_where(sample)}: failed: {sample['failed'].splitlines()[0]}" for sample in figures.failures()]
+    lines += [
+        f"- {_where(sample)}: failed: {sample['failed'].splitlines()[0]}" for sample in figures.failures()
+    ]
     return ["## What is not there", "", *lines, ""] if lines else []
 
 
@@ -398,7 +412,12 @@ def draw(figures: Figures) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
 
     def add(
-        name: str, title: str, note: str, value: Callable[[str], Summary | None], text: Callable[[float], str], up: bool
+        name: str,
+        title: str,
+        note: str,
+        value: Callable[[str], Summary | None],
+        text: Callable[[float], str],
+        up: bool,
     ) -> None:
         rows = []
         for arm in figures.arms:
@@ -409,7 +428,9 @@ def draw(figures: Figures) -> dict[str, tuple[str, str]]:
             rows.sort(key=lambda row: -row.value if up else row.value)
             found[name] = title, charts.bars(title, note, rows, text)
 
-    per_second = "jobs a second, one worker process, more is better; the line is from lowest to highest sample"
+    per_second = (
+        "jobs a second, one worker process, more is better; the line is from lowest to highest sample"
+    )
     for level in _concurrencies(figures):
         add(
             f"drain-{level}",

@@ -1,7 +1,8 @@
 """The server that the contenders share, one after the other.
 
-Owns what is asked of Redis itself: its processor time, its counters, its memory, who is connected, and how many
-jobs of a contender are not finished. Processes and directories of servers are those of `tests/servers.py`.
+Owns what is asked of Redis itself: its processor time, its counters, its memory, who is connected, and how
+many jobs of a contender are not finished. Processes and directories of servers are those of
+`tests/servers.py`.
 """
 
 from __future__ import annotations
@@ -65,12 +66,12 @@ class Target:
     def flush(self, scripts: bool = True) -> None:
         """Forgets everything; scripts and functions as well, unless a client that is there relies on them."""
         # Valkey frees in the background otherwise, and the next reading would show what is still to be freed.
-        self._client.execute_command("FLUSHALL", "SYNC")
+        self._do("FLUSHALL SYNC")
         if scripts:
-            self._client.execute_command("SCRIPT", "FLUSH", "SYNC")
+            self._do("SCRIPT FLUSH SYNC")
         if scripts and self._functions:
-            self._client.execute_command("FUNCTION", "FLUSH", "SYNC")
-        self._client.execute_command("MEMORY", "PURGE")
+            self._do("FUNCTION FLUSH SYNC")
+        self._do("MEMORY PURGE")
 
     def read(self) -> Reading:
         """The counters. Asking adds a few kilobytes sent."""
@@ -91,10 +92,11 @@ class Target:
 
     def pending(self, contender: Contender) -> int:
         """Jobs of a contender that are not finished."""
-        pipeline = self._client.pipeline(transaction=False)
-        for command in contender.pending:
-            pipeline.execute_command(*command.split())
-        return sum(map(int, pipeline.execute()))
+        return sum(int(self._do(command)) for command in contender.pending)
+
+    def _do(self, command: str) -> Any:
+        words = command.split()
+        return self._client.execute_command(*words)  # type: ignore[no-untyped-call]
 
     def settle(self, contender: Contender, timeout: float) -> int:
         """Asks until no job is pending, without a pause in between; returns the time, in monotonic ns.
@@ -172,7 +174,9 @@ class Monitor:
         """Requests by clients and operations in scripts between two times of the clock on the wall."""
         # The harness asks for the state of things meanwhile; contenders ask for INFO only as they connect.
         here = [
-            (inner, name) for at, inner, name in self.seen if begin <= at <= end and name not in ("info", "monitor")
+            (inner, name)
+            for at, inner, name in self.seen
+            if begin <= at <= end and name not in ("info", "monitor")
         ]
         return {
             "requests": sum(not inner for inner, _ in here),

@@ -38,11 +38,11 @@ class Workload(NamedTuple):
 WORKLOADS = {
     workload.name: workload
     for workload in (
-        Workload("async_noop", "async no-op", 1.2),
-        Workload("sync_noop", "sync no-op", 1.2),
+        Workload("async_noop", "async no-op", 1.0),
+        Workload("sync_noop", "sync no-op", 1.0),
         Workload("async_sleep", "async, sleeping 0 to 50 ms", 2.0),
         Workload("sync_sleep", "sync, sleeping 0 to 50 ms", 2.0),
-        Workload("cpu", "CPU-bound, 10,000 rounds", 1.0),
+        Workload("cpu", "CPU-bound, 10,000 rounds", 0.8),
     )
 }
 

@@ -78,11 +78,10 @@ def loads(data: bytes | bytearray | memoryview | str) -> Any:
     """
     if type(data) is not bytes:
         data = _to_bytes(data)
-    if data[:1] != _MARK:
-        try:
-            return load_plain(data)
-        except ValueError:
-            pass  # Big integers, lone surrogates and deep nesting are JSON nevertheless.
+    try:
+        return load_plain(data)
+    except ValueError:
+        pass  # What is marked; and big integers, lone surrogates and deep nesting are JSON nevertheless.
     try:
         # Not left to ``json.loads``, which would guess at UTF-16 and let raw surrogates pass.
         return _DECODER.decode(data.decode())

@@ -1,8 +1,9 @@
 """The side of a benchmark that runs in a contender's own process and environment.
 
 Owns what is the same for every contender written in Python: the jobs, counting them, the load that a client
-makes, and the lines of JSON that are exchanged with the harness. Needs nothing but the standard library: it is
-imported in environments that hold no more than a contender. The adapters of Node and Ruby speak the same lines.
+makes, and the lines of JSON that are exchanged with the harness. Needs nothing but the standard library: it
+is imported in environments that hold no more than a contender. The adapters of Node and Ruby speak the same
+lines.
 
     adapter.py client CONFIG    enqueues what it is told to
     adapter.py worker CONFIG    says "ready", and on "go" works until it is killed
@@ -362,7 +363,7 @@ class AsyncLoad(_Load):
         begin = now()
         for k, (i, x) in enumerate(items):
             due = begin + int(k * 1e9 / rate)
-            while (left := due - now()) > 0:
+            while (left := due - now()) > 0:  # noqa: ASYNC110
                 await asyncio.sleep(left / 1e9)
             # Not when it was due: a timer of the loop is late by up to a millisecond.
             sent[k] = now()

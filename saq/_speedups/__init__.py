@@ -52,11 +52,12 @@ key_of = codec.key_of
 load_plain = plain.load_plain
 new_key = codec.new_key
 pack_end = codec.pack_end
-pack_header = codec.pack_header
+pack_enqueue = codec.pack_enqueue
+pack_value = codec.pack_value
 split_netstrings = codec.split_netstrings
 unpack_claims = codec.unpack_claims
-unpack_header = codec.unpack_header
 unpack_payload = codec.unpack_payload
+unpack_record = codec.unpack_record
 unpack_value = codec.unpack_value
 
 __all__ = [
@@ -69,10 +70,11 @@ __all__ = [
     "load_plain",
     "new_key",
     "pack_end",
-    "pack_header",
+    "pack_enqueue",
+    "pack_value",
     "split_netstrings",
     "unpack_claims",
-    "unpack_header",
     "unpack_payload",
+    "unpack_record",
     "unpack_value",
 ]

@@ -1,9 +1,13 @@
-"""Bytes to builtins and back: keys, headers, netstrings.
+"""Bytes to builtins and back: keys, jobs, records, netstrings, the arguments of calls.
 
 Owns the byte formats that Redis holds. Must not know asyncio, Redis or ``Job``: only builtins come in and go
 out, so that both selves of this module can be compared input by input.
 
 A stored value is ``<queued ms>;<tag><value>;...\\n<payload>``. A tag is one letter; a default takes no room.
+A record is the same, with more tags, and outcome, error and patch behind the payload.
+
+Whatever bytes come in: what is no job raises ``DecodeError``. The C types below are for lengths and positions
+alone; times, numbers and whatever a user gave stay Python objects, which have no edge to fall off.
 """
 
 from __future__ import annotations
@@ -11,18 +15,27 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from saq.errors import DecodeError
 
-#: Defaults of the header's fields, as `Job` has them. A field at its default is left out.
-DEFAULT_TTL = 600
-DEFAULT_TIMEOUT = 10
-DEFAULT_RETRIES = 1
+if TYPE_CHECKING:
+    from saq._speedups import _cython as cython
+else:
+    try:
+        import cython
+    except ImportError:
+        from saq._speedups import _cython as cython
 
-_counter = itertools.count()
+#: No string in Redis is longer than 512 MB: a length with more digits is none.
+_LENGTH_DIGITS = 9
+
+_next_count = itertools.count().__next__
+_now_ns = time.time_ns
 _process = os.urandom(5).hex()
+#: The latest millisecond and its digits. One object, so that no thread finds the one without the other.
+_latest: tuple[int, str] = (0, "")
 
 
 def _renew_process() -> None:
@@ -35,71 +48,125 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_process)
 
 
+@cython.locals(count=cython.uint)
 def new_key() -> str:
-    """A key that nobody else has, in the order of time: microseconds, process, count."""
-    return f"{time.time_ns() // 1000:013x}{_process}{next(_counter) & 0xFFFFFF:06x}"
+    """A key that nobody else has, in the order of time: milliseconds, count, process."""
+    global _latest
+    now = _now_ns() // 1_000_000
+    latest = _latest
+    if latest[0] != now:
+        latest = _latest = (now, f"{now:011x}")
+    count = _next_count() & 0xFFFFFF
+    return f"{latest[1]}{count:06x}{_process}"
 
 
-def pack_header(priority: int, ttl: float, timeout: float, retries: int, scheduled: float) -> bytes:
-    """The header of a new job, without its time of queueing (the server sets it)."""
-    if (
-        priority == 0
-        and ttl == DEFAULT_TTL
-        and timeout == DEFAULT_TIMEOUT
-        and retries == DEFAULT_RETRIES
-        and not scheduled
-    ):
-        return b""
+# Jobs on their way in ---------------------------------------------------------------------------------------
+
+
+def pack_value(
+    function: str,
+    kwargs: dict[str, Any] | None,
+    priority: int,
+    ttl: float,
+    timeout: float,
+    retries: int,
+    scheduled: float,
+    heartbeat: float | None,
+    retry_delay: float,
+    retry_backoff: bool | float,
+    group_key: str | None,
+    meta: dict[Any, Any],
+    progress: float,
+    extra: dict[str, Any] | None,
+    dump: Callable[[dict[str, Any]], bytes],
+) -> bytes:
+    """A new job's stored value, but for its time of queueing, which the server sets. Raises what ``dump`` does.
+
+    ``extra`` holds the fields that a subclass has added.
+    """
+    payload: dict[str, Any] = {"function": function}
+    if kwargs:
+        payload["kwargs"] = kwargs
+    if heartbeat:
+        payload["heartbeat"] = heartbeat
+    if retry_delay:
+        payload["retry_delay"] = retry_delay
+    if retry_backoff is not False:
+        payload["retry_backoff"] = retry_backoff
+    if group_key is not None:
+        payload["group_key"] = group_key
+    if meta:
+        payload["meta"] = meta
+    if progress:
+        payload["progress"] = progress
+    if extra is not None:
+        payload.update(extra)
+    data = dump(payload)
+    if priority == 0 and ttl == 600 and timeout == 10 and retries == 1 and not scheduled:
+        return b"\n" + data
     head = ""
-    if priority:
+    if priority != 0:
         head = f";p{priority}"
-    if ttl != DEFAULT_TTL:
+    if ttl != 600:
         head = f"{head};t{ttl!r}"
-    if timeout != DEFAULT_TIMEOUT:
+    if timeout != 10:
         head = f"{head};T{timeout!r}"
-    if retries != DEFAULT_RETRIES:
+    if retries != 1:
         head = f"{head};r{retries}"
     if scheduled:
         head = f"{head};s{scheduled!r}"
-    return head.encode()
+    return f"{head}\n".encode() + data
 
 
-_NUMBERS = {
+def pack_enqueue(items: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """The arguments of an enqueue: flags, then key and value of each of ``items`` (key, value, waits, ...)."""
+    arguments: list[Any] = [None]
+    append = arguments.append
+    flags = []
+    for item in items:
+        append(item[0])
+        append(item[1])
+        flags.append("w" if item[2] else "-")
+    arguments[0] = "".join(flags)
+    return arguments
+
+
+def pack_end(
+    kind: bytes, suffix: bytes, outcome: bytes, error: bytes | None, patch: bytes
+) -> tuple[bytes, bytes]:
+    """Head and body of a settlement that ends a job: their lengths stand in the head."""
+    if not outcome and error is None and not patch:
+        return kind + suffix, outcome
+    lengths = ""
+    body = outcome
+    if outcome:
+        lengths = f";o{len(outcome)}"
+    if error is not None:
+        lengths = f"{lengths};e{len(error)}"
+        body = body + error
+    if patch:
+        lengths = f"{lengths};m{len(patch)}"
+        body = body + patch
+    return b"".join((kind, suffix, lengths.encode("ascii"))), body
+
+
+# Jobs on their way back -------------------------------------------------------------------------------------
+
+#: The header's fields that are whole numbers, and those that need not be.
+_WHOLE = {
     b"p": "priority",
-    b"t": "ttl",
-    b"T": "timeout",
     b"r": "retries",
-    b"s": "scheduled",
     b"a": "attempts",
     b"b": "started",
     b"c": "completed",
-    b"o": "outcome_length",
-    b"e": "error_length",
-    b"m": "patch_length",
+    b"o": "outcome",
+    b"e": "error",
+    b"m": "patch",
 }
-
-
-def unpack_header(head: bytes) -> dict[str, Any]:
-    """The fields of a header by name. An unknown tag, from a newer version, is left out.
-
-    Raises ValueError if it is none.
-    """
-    parts = head.split(b";")
-    fields: dict[str, Any] = {"queued": int(parts[0])}
-    for part in parts[1:]:
-        tag = part[:1]
-        text = part[1:]
-        if tag in _NUMBERS:
-            try:
-                fields[_NUMBERS[tag]] = int(text)
-            except ValueError:
-                fields[_NUMBERS[tag]] = float(text)
-        elif tag == b"S":
-            fields["status"] = text.decode("ascii")
-        elif tag == b"w":
-            fields["worker_id"] = text.decode("ascii")
-    return fields
-
+_NUMBERS = {b"t": "ttl", b"T": "timeout", b"s": "scheduled"}
+_TEXTS = {b"S": "status", b"w": "worker_id"}
+#: What of them a job that is not finished can have.
+_INCOMPLETE = frozenset((b"p", b"r", b"t", b"T", b"s"))
 
 #: The fields of a payload and what each may be.
 _NUMBER = (int, float)
@@ -116,120 +183,259 @@ FIELD_TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def unpack_payload(payload: bytes, load: Callable[[bytes], Any]) -> dict[str, Any]:
-    """The fields of a payload by name. Raises ``DecodeError``, and what ``load`` raises.
+@cython.cfunc
+def _show(value: Any) -> str:
+    """A short ``repr``, of what may be megabytes."""
+    if type(value) is bytes or type(value) is str:
+        value = value[:60]
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
-    A field that this release does not know is left out, so that old and new workers can run side by side.
+
+@cython.cfunc
+def _number(text: bytes) -> Any:
+    """A number in a header. Raises ValueError if it is none, or not finite."""
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+        if number - number != 0.0:
+            raise ValueError(f"{_show(text)} is not finite") from None
+        return number
+
+
+@cython.cfunc
+def _fill_header(fields: dict[str, Any], head: bytes, finished: cython.bint) -> None:
+    """Puts the fields of a header into ``fields``. A tag of a newer release is left out.
+
+    Raises ValueError if it is none.
     """
-    fields = load(payload)
-    if type(fields) is not dict:
-        raise DecodeError(f"a job is an object, this is {type(fields).__name__}: {payload[:60]!r}")
-    function = fields.get("function")
+    parts = head.split(b";")
+    fields["queued"] = int(parts[0])
+    for part in parts[1:]:
+        tag = part[:1]
+        if not finished and tag not in _INCOMPLETE:
+            continue
+        if tag in _WHOLE:
+            fields[_WHOLE[tag]] = int(part[1:])
+        elif tag in _NUMBERS:
+            fields[_NUMBERS[tag]] = _number(part[1:])
+        elif tag in _TEXTS:
+            fields[_TEXTS[tag]] = part[1:].decode("ascii")
+
+
+@cython.cfunc
+def _fill_payload(fields: dict[str, Any], payload: bytes, load: Callable[[bytes], Any]) -> None:
+    """Puts the fields of a payload into ``fields``. One that this release does not know is left out."""
+    loaded = load(payload)
+    if type(loaded) is not dict:
+        raise DecodeError(f"a job is an object, this is {type(loaded).__name__}: {_show(payload)}")
+    function = loaded.get("function")
     if type(function) is not str:
-        raise DecodeError(f"a job names its function, this one has {function!r}")
-    kwargs = fields.get("kwargs")
-    known = 1
-    if kwargs is not None:
-        if type(kwargs) is not dict:
-            raise DecodeError(f"the kwargs of a job are an object, not {type(kwargs).__name__}")
-        known = 2
-    if len(fields) == known:
-        fields["meta"] = {}
-        return fields
-    picked = {}
-    for name, value in fields.items():
+        raise DecodeError(f"a job names its function, this one has {_show(function)}")
+    fields["function"] = function
+    kwargs = loaded.get("kwargs")
+    if kwargs is None:
+        if len(loaded) == 1:
+            fields["meta"] = {}
+            return
+    elif type(kwargs) is not dict:
+        raise DecodeError(f"the kwargs of a job are an object, not {type(kwargs).__name__}")
+    else:
+        fields["kwargs"] = kwargs
+        if len(loaded) == 2:
+            fields["meta"] = {}
+            return
+    meta: Any = None
+    for name, value in loaded.items():
         types = FIELD_TYPES.get(name)
         if types is None:
             continue
         if not isinstance(value, types):
-            raise DecodeError(f"the field {name} of a job cannot be {value!r}")
-        picked[name] = value
-    if "meta" not in picked:
-        picked["meta"] = {}
-    return picked
+            raise DecodeError(f"the field {name} of a job cannot be {_show(value)}")
+        fields[name] = value
+        if name == "meta":
+            meta = value
+    if meta is None:
+        fields["meta"] = {}
+
+
+@cython.cfunc
+@cython.returns(cython.bint)
+@cython.locals(i=cython.Py_ssize_t)
+def _is_bare(value: bytes) -> bool:
+    """Whether its header is a time alone, as that of nearly all is."""
+    if cython.compiled:
+        if len(value) < 14 or value[13] != 10:
+            return False
+        for i in range(13):
+            if value[i] < 48 or value[i] > 57:
+                return False
+        return True
+    else:
+        return value[13:14] == b"\n" and value[:13].isdigit()
+
+
+@cython.cfunc
+def _fill(fields: dict[str, Any], value: bytes, load: Callable[[bytes], Any]) -> None:
+    """Puts the fields of an incomplete job into ``fields``. Raises ``DecodeError``, and what ``load`` raises."""
+    if _is_bare(value):
+        fields["queued"] = int(value[:13])
+        _fill_payload(fields, value[14:], load)
+        return
+    head, newline, payload = value.partition(b"\n")
+    try:
+        if not newline:
+            raise ValueError("it has no end")
+        _fill_header(fields, head, False)
+    except ValueError as error:
+        raise DecodeError(f"the header {_show(head)} is damaged: {error}") from None
+    _fill_payload(fields, payload, load)
 
 
 def unpack_value(value: bytes, load: Callable[[bytes], Any]) -> dict[str, Any]:
-    """The fields of an incomplete job by name. Raises ``DecodeError``, and what ``load`` raises."""
-    if value[13:14] == b"\n":  # all defaults: nothing but its time
-        fields = unpack_payload(value[14:], load)
-        head = value[:13]
-        if not head.isdigit():
-            raise DecodeError(f"the header {head!r} is damaged")
-        fields["queued"] = int(head)
-        return fields
-    head, _, payload = value.partition(b"\n")
-    try:
-        header = unpack_header(head)
-    except ValueError as error:
-        raise DecodeError(f"the header {head[:60]!r} is damaged: {error}") from None
-    fields = unpack_payload(payload, load)
-    fields.update(header)
+    """The fields of an incomplete job by name. Raises ``DecodeError``, and what ``load`` raises.
+
+    A field that this release does not know is left out, so that old and new workers can run side by side.
+    """
+    if type(value) is not bytes:
+        raise DecodeError(f"a job is stored as bytes, not as {type(value).__name__}")
+    fields: dict[str, Any] = {}
+    _fill(fields, value, load)
     return fields
 
 
+def unpack_payload(payload: bytes, load: Callable[[bytes], Any]) -> dict[str, Any]:
+    """The fields of a payload by name. Raises ``DecodeError``, and what ``load`` raises."""
+    fields: dict[str, Any] = {}
+    _fill_payload(fields, payload, load)
+    return fields
+
+
+def unpack_record(record: bytes) -> tuple[dict[str, Any], bytes, bytes, bytes, bytes]:
+    """A finished job: the fields of its header, then payload, outcome, error and patch as they are stored.
+
+    Raises ``DecodeError``. ``status`` is always among the fields.
+    """
+    if type(record) is not bytes:
+        raise DecodeError(f"a record is stored as bytes, not as {type(record).__name__}")
+    head, newline, rest = record.partition(b"\n")
+    fields: dict[str, Any] = {}
+    try:
+        if not newline:
+            raise ValueError("it has no end")
+        _fill_header(fields, head, True)
+        if fields.get("status") not in ("complete", "failed", "aborted"):
+            raise ValueError(f"{_show(fields.get('status'))} is no status of a finished job")
+        outcome, error, patch = fields.pop("outcome", 0), fields.pop("error", 0), fields.pop("patch", 0)
+        behind = len(rest)
+        if outcome < 0 or error < 0 or patch < 0 or outcome + error + patch > behind:
+            raise ValueError(f"it speaks of more than the {behind} bytes that there are")
+    except ValueError as reason:
+        raise DecodeError(f"the header {_show(head)} is damaged: {reason}") from None
+    from_patch = behind - patch
+    from_error = from_patch - error
+    from_outcome = from_error - outcome
+    return (
+        fields,
+        rest[:from_outcome],
+        rest[from_outcome:from_error],
+        rest[from_error:from_patch],
+        rest[from_patch:],
+    )
+
+
+@cython.locals(i=cython.Py_ssize_t)
 def unpack_claims(
-    answer: list[Any], start: int, common: dict[str, Any], load: Callable[[bytes], Any]
+    answer: list[Any],
+    start: int,
+    common: dict[str, Any],
+    kind: type,
+    load: Callable[[bytes], Any],
+    finish: Callable[[dict[str, Any], Any], None],
 ) -> list[Any]:
-    """The jobs that a step claimed, each as the attributes of its handle, or the ``DecodeError`` it raised.
+    """The jobs that a step claimed, each as a ``kind``, or the ``DecodeError`` it raised.
 
     ``answer`` holds member, value, history for each from ``start`` on; ``common`` is what all have alike.
+    ``finish`` gets the fields and the history of those few that have a history or a meta, before they are
+    made; it may raise ``DecodeError`` as well.
     """
+    # Complete, so that no copy of it ever grows.
+    template: dict[str, Any] = {
+        **{"function": "", "kwargs": None, "meta": None, "queued": 0, "key": "", "_member": b""},
+        **common,
+    }
+    new = kind.__new__
     claims: list[Any] = []
-    for i in range(start, len(answer), 3):
+    for i in range(start, len(answer) - 2, 3):
         member = answer[i]
+        value = answer[i + 1]
+        history = answer[i + 2]
+        fields = template.copy()
         try:
-            fields = unpack_value(answer[i + 1], load)
+            if type(value) is not bytes or type(member) is not bytes:
+                raise DecodeError(f"a job is stored as bytes, not as {type(value).__name__}")
+            fields["key"] = _key_of(member)
+            fields["_member"] = member
+            _fill(fields, value, load)
+            if history or fields["meta"]:
+                finish(fields, history)
         except DecodeError as error:
             claims.append(error)
             continue
-        fields.update(common)
-        fields["key"] = key_of(member)
-        fields["_member"] = member
-        claims.append(fields)
+        job = new(kind)
+        job.__dict__ = fields
+        claims.append(job)
     return claims
 
 
-def key_of(member: bytes) -> str:
-    """The key in ``<token>:<key>``. Any text is a key, lone surrogates included."""
-    key = member[member.index(b":") + 1 :]
+@cython.cfunc
+def _key_of(member: bytes) -> str:
+    at = member.find(b":") + 1
+    if at == 0:
+        raise DecodeError(f"{_show(member)} is not <token>:<key>")
     try:
-        return key.decode()
+        return member[at:].decode("utf-8")
     except UnicodeDecodeError:
-        return key.decode("utf-8", "surrogatepass")
+        pass
+    try:
+        return member[at:].decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"the key in {_show(member)} is no text: {error}") from None
 
 
-def pack_end(
-    kind: bytes, suffix: bytes, outcome: bytes, error: bytes | None, patch: bytes
-) -> tuple[bytes, bytes]:
-    """Head and body of a settlement that ends a job: their lengths stand in the head."""
-    head = kind + suffix
-    if outcome:
-        head = b"%b;o%d" % (head, len(outcome))
-    if error is not None:
-        head = b"%b;e%d" % (head, len(error))
-        outcome = outcome + error
-    if patch:
-        head = b"%b;m%d" % (head, len(patch))
-        outcome = outcome + patch
-    return head, outcome
+def key_of(member: bytes) -> str:
+    """The key in ``<token>:<key>``. Any text is a key, lone surrogates included. Raises ``DecodeError``."""
+    return _key_of(member)
+
+
+# Netstrings: cr.yp.to/proto/netstrings.txt, without commas --------------------------------------------------
 
 
 def join_netstrings(parts: list[bytes]) -> bytes:
-    """``3:abc`` for each part, one after the other (cr.yp.to/proto/netstrings.txt, without commas)."""
+    """``3:abc`` for each part, one after the other."""
     return b"".join([b"%d:%b" % (len(part), part) for part in parts])
 
 
+@cython.locals(
+    at=cython.Py_ssize_t,
+    end=cython.Py_ssize_t,
+    colon=cython.Py_ssize_t,
+    length=cython.Py_ssize_t,
+    digit=cython.Py_ssize_t,
+)
 def split_netstrings(data: bytes) -> list[bytes]:
     """The parts again. Raises ValueError if that is not what it is."""
-    parts = []
-    at = 0
-    end = len(data)
+    parts: list[bytes] = []
+    at, end = 0, len(data)
     while at < end:
-        colon = data.index(b":", at)
-        start = colon + 1
-        at = start + int(data[at:colon])
-        if at > end or at < start:
-            raise ValueError("a netstring is cut off")
-        parts.append(data[start:at])
+        colon = data.find(b":", at, at + _LENGTH_DIGITS + 1)
+        digits = data[at:colon] if colon > at else b""
+        if not digits.isdigit():
+            raise ValueError(f"not the length of a netstring: {_show(data[at : at + 20])}")
+        length = int(digits)
+        at = colon + 1 + length
+        if at > end:
+            raise ValueError(f"a netstring of {length} bytes is cut off: {_show(data[colon - len(digits) :])}")
+        parts.append(data[colon + 1 : at])
     return parts

@@ -7,9 +7,17 @@ is `saq/serializer.py`'s to deal with.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
+
+if TYPE_CHECKING:
+    from saq._speedups import _cython as cython
+else:
+    try:
+        import cython
+    except ImportError:
+        from saq._speedups import _cython as cython
 
 # Looked up once: these are called for every job.
 _orjson_dumps = orjson.dumps
@@ -63,16 +71,42 @@ def _is_plain(values: Iterable[Any]) -> bool:
 
 def load_plain(data: bytes) -> Any:
     """What ``dump_plain`` wrote, or another program. Raises ValueError where orjson would not do as ``json``
-    does, or where it is not JSON."""
-    if len(data) >= 20 and data.translate(_ALIKE).find(_DIGITS_19) >= 0 and _exceeds(data):
-        raise ValueError("an integer beyond 64 bits")
+    does, where it is not JSON, or not for orjson to read."""
+    if _is_foreign(data):
+        raise ValueError("an integer beyond 64 bits, or marked as json's own")
     return _orjson_loads(data)
 
 
-def _exceeds(data: bytes) -> bool:
-    """Whether there may be an integer that orjson would read as a float.
-
-    Apart from the test for 19 digits, as those are common: a time in nanoseconds has as many.
-    """
-    alike = data.translate(_ALIKE)
-    return alike.find(_DIGITS_20) >= 0 or alike.find(_MINUS_19) >= 0
+@cython.cfunc
+@cython.returns(cython.bint)
+@cython.locals(data=bytes, end=cython.Py_ssize_t, at=cython.Py_ssize_t, first=cython.Py_ssize_t, last=cython.Py_ssize_t)
+def _is_foreign(data: bytes) -> bool:
+    """Whether it begins with a space, or there may be an integer that orjson would read as a float."""
+    if cython.compiled:
+        end = len(data)
+        if end > 0 and data[0] == 32:
+            return True
+        # A run of 19 digits covers one of every 19 bytes: only from there need it be followed both ways.
+        at = 18
+        while at < end:
+            if data[at] < 48 or data[at] > 57:
+                at += 19
+                continue
+            first = at
+            while first > 0 and 48 <= data[first - 1] <= 57:
+                first -= 1
+            last = at + 1
+            while last < end and 48 <= data[last] <= 57:
+                last += 1
+            if last - first > 19 or (last - first == 19 and first > 0 and data[first - 1] == 45):
+                return True
+            at = last + 18
+        return False
+    else:
+        if data[:1] == b" ":
+            return True
+        if len(data) < 20:
+            return False
+        # Apart from the test for 20 digits, as 19 are common: a time in nanoseconds has as many.
+        alike = data.translate(_ALIKE)
+        return alike.find(_DIGITS_19) >= 0 and (alike.find(_DIGITS_20) >= 0 or alike.find(_MINUS_19) >= 0)

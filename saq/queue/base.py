@@ -40,6 +40,8 @@ logger = logging.getLogger("saq")
 JOB_FIELDS = frozenset(field.name for field in dataclasses.fields(Job))
 #: Who waits for work looks so often, in seconds, without being told of any: a dead peer must be noticed.
 LOOK_EVERY = 5.0
+#: Seconds beyond its timeout for which the lease of a dequeued job is renewed.
+HOLD_MARGIN = 2.0
 #: `enqueue_many` reads so many jobs ahead of what is sent.
 MANY = 250
 
@@ -233,8 +235,8 @@ class Queue(ABC):
         """It claims no more: its registration goes, what it still holds runs out."""
 
     @abstractmethod
-    def let_go(self, job: Job) -> None:
-        """Renews the lease of a claimed job no longer: it ran for longer than it may."""
+    def hold(self, job: Job, seconds: float) -> None:
+        """Renews the lease of a claimed job for so long, and then no more: it ran for longer than it may."""
 
     @abstractmethod
     async def register(self, worker_id: str, info: WorkerInfo, functions: Iterable[str], ttl: float) -> None:
@@ -586,7 +588,10 @@ class Queue(ABC):
                 while True:
                     step = await self._claim_one()
                     if step.jobs:
-                        return step.jobs[0]
+                        job = step.jobs[0]
+                        if job.timeout:
+                            self.hold(job, job.timeout + HOLD_MARGIN)
+                        return job
                     await self._wait_until_due(step.wait)
         except TimeoutError:
             return None

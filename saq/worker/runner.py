@@ -202,7 +202,7 @@ class Runner:
             limit = min(timeout or heartbeat or 0, heartbeat or timeout or 0)
             run.deadline = deadline = began + limit
             if timeout:
-                job.__dict__["_renew_until"] = began + timeout + self._hard_deadline + RENEW_MARGIN
+                self._queue.hold(job, timeout + self._hard_deadline + RENEW_MARGIN)
             if deadline < self._timer_at:
                 self._look_at(deadline)
         is_async = self._is_async.get(function)
@@ -396,7 +396,7 @@ class Runner:
             self._settle_early(run, self._end(job, Status.ABORTED, run.error))
         elif job.retryable:
             # The retry waits for the end of the function, or of the lease.
-            self._queue.let_go(job)
+            self._queue.hold(job, 0.0)
         else:
             self._settle_early(run, self._end(job, Status.FAILED, run.error))
 

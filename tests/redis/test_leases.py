@@ -186,11 +186,11 @@ async def test_a_lease_is_renewed_although_the_event_loop_is_blocked(queue: Queu
         assert (await stored(other, "k")).attempts == 1
 
 
-async def test_a_job_that_was_let_go_loses_its_lease_and_is_charged(queue: Queue, other: Queue):
+async def test_a_job_that_is_held_no_longer_loses_its_lease_and_is_charged(queue: Queue, other: Queue):
     async with attached(queue, lease=0.3), attached(other, lease=0.3):
         await enqueue(queue, "k")
         job = await claim(queue)
-        queue.let_go(job)
+        queue.hold(job, 0.0)
         until = time.monotonic() + SOON
         while not await other.sweep():
             assert time.monotonic() < until

@@ -246,8 +246,9 @@ class Claims:
         job = self.held.get(key_of(member))
         return job if job is not None and job._member == member else None
 
-    def let_go(self, job: Job) -> None:
-        job.__dict__["_renew_until"] = 0.0
+    def hold(self, job: Job, seconds: float) -> None:
+        """Renews the lease of a job for so long, and then no more."""
+        job.__dict__["_renew_until"] = time.monotonic() + seconds
 
     def _spoiled(self, member: bytes, suffix: bytes, error: DecodeError) -> Settlement:
         key = key_of(member)

@@ -200,8 +200,8 @@ class RedisQueue(Queue):
     def settle_unknown(self, job: Job, delay: float) -> Settlement:
         return self._claims.settle_unknown(job, delay)
 
-    def let_go(self, job: Job) -> None:
-        self._claims.let_go(job)
+    def hold(self, job: Job, seconds: float) -> None:
+        self._claims.hold(job, seconds)
 
     async def wait_for_work(self, timeout: float) -> bool:
         return await self._session.block(timeout)

@@ -21,11 +21,11 @@ from saq import serializer
 from saq._speedups import (
     FIELD_TYPES,
     join_netstrings,
-    pack_header,
+    pack_value,
     split_netstrings,
     unpack_claims,
-    unpack_header,
     unpack_payload,
+    unpack_record,
     unpack_value,
 )
 from saq.errors import DecodeError, SerializationError, UsageError
@@ -133,6 +133,7 @@ class Records:
         self._queue = queue
         self._dump = dump
         self._load = load
+        self._dump_job = serializer.dumps if dump is None else functools.partial(self.dump, root="job")
         self._load_job = serializer.loads if load is None else functools.partial(self.load, root="job")
 
     def dump(self, value: Any, root: str) -> bytes:
@@ -164,35 +165,37 @@ class Records:
             SerializationError: an argument cannot be stored; the message names it.
         """
         check(job)
-        payload: dict[str, Any] = {"function": job.function}
-        if job.kwargs:
-            payload["kwargs"] = job.kwargs
-        if job.heartbeat:
-            payload["heartbeat"] = job.heartbeat
-        if job.retry_delay:
-            payload["retry_delay"] = job.retry_delay
-        if job.retry_backoff is not False:
-            payload["retry_backoff"] = job.retry_backoff
-        if job.group_key is not None:
-            payload["group_key"] = job.group_key
-        if job.meta:
-            payload["meta"] = job.meta
-        if job.progress:
-            payload["progress"] = job.progress
+        extra: dict[str, Any] | None = None
         if type(job) is not Job:
-            for field in dataclasses.fields(job):
-                if field.name not in _FIELDS:
-                    payload[field.name] = getattr(job, field.name)
+            extra = {
+                field.name: getattr(job, field.name)
+                for field in dataclasses.fields(job)
+                if field.name not in _FIELDS
+            }
         try:
-            data = self.dump(payload, "job")
+            return pack_value(
+                job.function,
+                job.kwargs,
+                job.priority,
+                job.ttl,
+                job.timeout or 0,
+                job.retries,
+                job.scheduled,
+                job.heartbeat,
+                job.retry_delay,
+                job.retry_backoff,
+                job.group_key,
+                job.meta,
+                job.progress,
+                extra,
+                self._dump_job,
+            )
         except SerializationError as error:
             if self._dump is None:
-                for name, value in payload.items():
+                for name, value in {"kwargs": job.kwargs, "meta": job.meta, **(extra or {})}.items():
                     if reason := serializer.explain(value, name):
                         raise SerializationError(f"{job.function}: {reason}") from error
             raise
-        head = pack_header(job.priority, job.ttl, job.timeout or 0, job.retries, job.scheduled)
-        return b"%b\n%b" % (head, data)
 
     def outcome(self, result: Any) -> bytes:
         """A result's bytes. Raises ``SerializationError``, which names the place."""
@@ -228,23 +231,14 @@ class Records:
             "_charged": 1,
             "_suffix": suffix,
         }
-        claims = unpack_claims(answer, CLAIMS_FROM, common, self._load_job)
-        for i, fields in enumerate(claims):
-            if type(fields) is not dict:
-                continue
-            history = answer[CLAIMS_FROM + 3 * i + 2]
-            if history:
-                try:
-                    self._add_history(fields, history)
-                except DecodeError as error:
-                    claims[i] = error
-                    continue
-            if fields["meta"]:
-                fields["_meta_stored"] = self.dump(fields["meta"], "meta")
-            job: Job = Job.__new__(Job)
-            job.__dict__ = fields
-            claims[i] = job
-        return claims
+        return unpack_claims(answer, CLAIMS_FROM, common, Job, self._load_job, self._finish_claim)
+
+    def _finish_claim(self, fields: dict[str, Any], history: list[Any] | int) -> None:
+        """What the few need that were claimed before, or carry a meta."""
+        if isinstance(history, list):
+            self._add_history(fields, history)
+        if fields["meta"]:
+            fields["_meta_stored"] = self.dump(fields["meta"], "meta")
 
     def _add_history(self, fields: dict[str, Any], history: list[Any]) -> None:
         """What happened to a job before this claim."""
@@ -294,22 +288,16 @@ class Records:
     def finished(self, key: str, record: bytes) -> Job:
         """A job from its record. What cannot be decoded becomes a job that says so."""
         try:
-            head, _, rest = record.partition(b"\n")
-            header = unpack_header(head)
-            sections = {}
-            for name in ("patch", "error", "outcome"):
-                length = header.pop(f"{name}_length", 0)
-                at = len(rest) - length
-                rest, sections[name] = rest[:at], rest[at:]
-        except ValueError as error:
-            raise DecodeError(f"the record of {key!r} is damaged: {error}") from error
+            header, payload, outcome, error, patch = unpack_record(record)
+        except DecodeError as reason:
+            raise DecodeError(f"the record of {key!r} is damaged: {reason}") from None
         status = Status(header.pop("status"))
         try:
-            fields = unpack_payload(rest, self._load_job)
-            if sections["outcome"]:
-                fields["result"] = self.load(sections["outcome"], "result")
-            if sections["patch"]:
-                self._lay_over(fields, sections["patch"])
+            fields = unpack_payload(payload, self._load_job)
+            if outcome:
+                fields["result"] = self.load(outcome, "result")
+            if patch:
+                self._lay_over(fields, patch)
         except DecodeError as reason:
             fields = {"function": "", "kwargs": None, "meta": {}, "error": str(reason)}
         fields.update(header)
@@ -318,8 +306,8 @@ class Records:
         fields["status"] = status
         fields["_charged"] = fields.get("attempts", 0)
         fields.setdefault("touched", fields.get("started", 0))
-        if sections["error"]:
-            fields["error"] = sections["error"].decode("utf-8", "replace")
+        if error:
+            fields["error"] = error.decode("utf-8", "replace")
         if status is Status.COMPLETE:
             fields["progress"] = 1.0
         return self._handle(key, fields)
@@ -339,9 +327,16 @@ class Records:
         for i in range(0, len(parts) - 1, 2):
             name, value = parts[i].decode("utf-8", "replace"), parts[i + 1]
             if name == "touched":
+                if not value.isdigit():
+                    raise DecodeError(f"the patch {patch[:60]!r} is damaged: touched at {value[:60]!r}")
                 fields[name] = int(value)
-            elif name == "result" or name in FIELD_TYPES:
+            elif name == "result":
                 fields[name] = self.load(value, name)
+            elif name in FIELD_TYPES:
+                loaded = self.load(value, name)
+                if not isinstance(loaded, FIELD_TYPES[name]):
+                    raise DecodeError(f"the field {name} of a job cannot be {value[:60]!r}")
+                fields[name] = loaded
 
     def final_patch(self, job: Job) -> bytes:
         """What of a job's meta and progress is to be kept with its outcome and is not stored yet."""

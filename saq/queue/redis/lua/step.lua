@@ -13,7 +13,7 @@
 --@include clock replay header runs mail order finish promote expire
 local CLAIMED_BYTES, PART = 1048576, 25
 local BEHIND, LOOKS = 32, 8 -- how far a claim looks behind jobs that have to wait
-local UNKNOWN_MS = 60000
+local UNKNOWN_MS, KNOWN_REST_MS = 60000, 50
 local ENDS = { [67] = 'complete', [70] = 'failed', [65] = 'aborted' } -- C F A
 
 local function claims_of(members)
@@ -66,6 +66,8 @@ local function put_back(key, value, head, body)
       finish_one(key, value, 'failed',
         'unknown function: no live worker has known ' .. body .. ' for a minute', run)
       return 'f'
+    elseif now < tonumber(known) then
+      delay = math.min(delay, KNOWN_REST_MS) -- somebody knows it: it need not rest for long
     end
     -- Behind the others, or it would be the first that the same worker finds.
     run.score = string.format('%.0f', place(split_value(value), take_sequence(1) + 1))
