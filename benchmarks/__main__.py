@@ -169,7 +169,7 @@ def _run(arguments: argparse.Namespace, argv: list[str], progress: Progress) -> 
         server = target.facts()
     return {
         "schema": SCHEMA,
-        "argv": argv,
+        "argv": _public(argv),
         "environment": facts | machine.closing(),
         "server": server,
         "settings": {
@@ -192,6 +192,12 @@ def _run(arguments: argparse.Namespace, argv: list[str], progress: Progress) -> 
         "absent": cells.absent,
         "samples": samples,
     }
+
+
+def _public(argv: list[str]) -> list[str]:
+    """The arguments without what is only true on this machine: where the result goes, and paths."""
+    said = [word for k, word in enumerate(argv) if "--output" not in (word, argv[k - 1] if k else "")]
+    return [Path(word).name if word.startswith("/") else word for word in said if "--output=" not in word]
 
 
 def _round_trips(target: Target) -> dict[str, float]:

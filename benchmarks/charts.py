@@ -113,7 +113,7 @@ def dots(
         body.append(f'<line class="range" x1="{first:.1f}" x2="{last:.1f}" y1="{middle}" y2="{middle}"/>')
         for kind, value in zip("abc", row.values, strict=False):
             body.append(f'<circle class="{kind}" cx="{x(value):.1f}" cy="{middle}" r="4.5"/>')
-        said = " / ".join(map(text, row.values))
+        said = f"{text(row.values[0])} … {text(row.values[-1])}"
         body.append(
             f'<text class="value note" x="{WIDTH - RIGHT + 12}" y="{middle + 4:.1f}">{escape(said)}</text>'
         )

@@ -1,6 +1,7 @@
 """Where a run was made: what a reader needs to judge its figures.
 
-Owns the facts about machine, interpreter and checkout that stand in a result. No host name, no path.
+Owns the facts about machine, interpreter and checkout that stand in a result. No host name, no path, nothing
+of whose machine it is.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def facts() -> dict[str, Any]:
         "cpu": _cpu(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gb": _memory(),
-        "kernel": f"{platform.system()} {platform.release()}",
+        "kernel": f"{platform.system()} {platform.release().partition('-')[0]}",
         "machine": platform.machine(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "load_before": _load(),

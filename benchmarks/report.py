@@ -17,6 +17,8 @@ from benchmarks.stats import Summary, duration, number, size
 from benchmarks.workloads import WORKLOADS
 
 MISSING = "–"
+#: Nobody is better by less than this.
+ALIKE = 1.03
 Row = list[str]
 
 
@@ -283,7 +285,8 @@ def losses(figures: Figures) -> list[str]:
             return
         for arm in figures.arms:
             theirs = value(arm) if arm.partition("/")[0] not in ("saq", "saq-uncompiled") else None
-            if theirs is not None and (theirs > mine if more else theirs < mine):
+            # What is closer than the samples of one arm to each other is no difference.
+            if theirs is not None and (theirs > mine * ALIKE if more else theirs * ALIKE < mine):
                 # 0 commands of an idle worker cannot be divided by.
                 times = number(theirs / mine if more else mine / theirs) if mine and theirs else "much"
                 found.append(f"{what}: {figures.title(arm)} is {times} × as good")

@@ -63,6 +63,7 @@ def new_key() -> str:
 # Jobs on their way in ---------------------------------------------------------------------------------------
 
 
+@cython.locals(payload=dict)
 def pack_value(
     function: str,
     kwargs: dict[str, Any] | None,
@@ -78,11 +79,12 @@ def pack_value(
     meta: dict[Any, Any],
     progress: float,
     extra: dict[str, Any] | None,
+    quick: Callable[[dict[str, Any]], bytes | None],
     dump: Callable[[dict[str, Any]], bytes],
 ) -> bytes:
     """A new job's stored value, but for its time of queueing, which the server sets. Raises what ``dump`` does.
 
-    ``extra`` holds the fields that a subclass has added.
+    ``extra`` holds the fields that a subclass has added. ``dump`` writes what ``quick`` declines with None.
     """
     payload: dict[str, Any] = {"function": function}
     if kwargs:
@@ -101,7 +103,9 @@ def pack_value(
         payload["progress"] = progress
     if extra is not None:
         payload.update(extra)
-    data = dump(payload)
+    data: Any = quick(payload)
+    if data is None:
+        data = dump(payload)
     if priority == 0 and ttl == 600 and timeout == 10 and retries == 1 and not scheduled:
         return b"\n" + data
     head = ""
@@ -118,14 +122,14 @@ def pack_value(
     return f"{head}\n".encode() + data
 
 
+@cython.locals(arguments=list, flags=list)
 def pack_enqueue(items: Sequence[tuple[Any, ...]]) -> list[Any]:
     """The arguments of an enqueue: flags, then key and value of each of ``items`` (key, value, waits, ...)."""
     arguments: list[Any] = [None]
-    append = arguments.append
-    flags = []
+    flags: list[str] = []
     for item in items:
-        append(item[0])
-        append(item[1])
+        arguments.append(item[0])
+        arguments.append(item[1])
         flags.append("w" if item[2] else "-")
     arguments[0] = "".join(flags)
     return arguments
@@ -193,6 +197,7 @@ def _show(value: Any) -> str:
 
 
 @cython.cfunc
+@cython.locals(text=bytes)
 def _number(text: bytes) -> Any:
     """A number in a header. Raises ValueError if it is none, or not finite."""
     try:
@@ -205,7 +210,8 @@ def _number(text: bytes) -> Any:
 
 
 @cython.cfunc
-def _fill_header(fields: dict[str, Any], head: bytes, finished: cython.bint) -> None:
+@cython.locals(fields=dict, head=bytes, finished=cython.bint, part=bytes, tag=bytes)
+def _fill_header(fields: dict[str, Any], head: bytes, finished: bool) -> None:
     """Puts the fields of a header into ``fields``. A tag of a newer release is left out.
 
     Raises ValueError if it is none.
@@ -225,11 +231,20 @@ def _fill_header(fields: dict[str, Any], head: bytes, finished: cython.bint) -> 
 
 
 @cython.cfunc
-def _fill_payload(fields: dict[str, Any], payload: bytes, load: Callable[[bytes], Any]) -> None:
+@cython.locals(fields=dict, payload=bytes, loaded=dict)
+def _fill_payload(
+    fields: dict[str, Any], payload: bytes, quick: Callable[[bytes], Any], load: Callable[[bytes], Any]
+) -> None:
     """Puts the fields of a payload into ``fields``. One that this release does not know is left out."""
-    loaded = load(payload)
-    if type(loaded) is not dict:
-        raise DecodeError(f"a job is an object, this is {type(loaded).__name__}: {_show(payload)}")
+    try:
+        anything = quick(payload)
+    except DecodeError:
+        raise
+    except ValueError:
+        anything = load(payload)
+    if type(anything) is not dict:
+        raise DecodeError(f"a job is an object, this is {type(anything).__name__}: {_show(payload)}")
+    loaded: dict[str, Any] = anything
     function = loaded.get("function")
     if type(function) is not str:
         raise DecodeError(f"a job names its function, this one has {_show(function)}")
@@ -262,7 +277,7 @@ def _fill_payload(fields: dict[str, Any], payload: bytes, load: Callable[[bytes]
 
 @cython.cfunc
 @cython.returns(cython.bint)
-@cython.locals(i=cython.Py_ssize_t)
+@cython.locals(value=bytes, i=cython.Py_ssize_t)
 def _is_bare(value: bytes) -> bool:
     """Whether its header is a time alone, as that of nearly all is."""
     if cython.compiled:
@@ -277,11 +292,14 @@ def _is_bare(value: bytes) -> bool:
 
 
 @cython.cfunc
-def _fill(fields: dict[str, Any], value: bytes, load: Callable[[bytes], Any]) -> None:
+@cython.locals(fields=dict, value=bytes, head=bytes, newline=bytes, payload=bytes)
+def _fill(
+    fields: dict[str, Any], value: bytes, quick: Callable[[bytes], Any], load: Callable[[bytes], Any]
+) -> None:
     """Puts the fields of an incomplete job into ``fields``. Raises ``DecodeError``, and what ``load`` raises."""
     if _is_bare(value):
         fields["queued"] = int(value[:13])
-        _fill_payload(fields, value[14:], load)
+        _fill_payload(fields, value[14:], quick, load)
         return
     head, newline, payload = value.partition(b"\n")
     try:
@@ -290,25 +308,31 @@ def _fill(fields: dict[str, Any], value: bytes, load: Callable[[bytes], Any]) ->
         _fill_header(fields, head, False)
     except ValueError as error:
         raise DecodeError(f"the header {_show(head)} is damaged: {error}") from None
-    _fill_payload(fields, payload, load)
+    _fill_payload(fields, payload, quick, load)
 
 
-def unpack_value(value: bytes, load: Callable[[bytes], Any]) -> dict[str, Any]:
+def unpack_value(
+    value: bytes, quick: Callable[[bytes], Any], load: Callable[[bytes], Any]
+) -> dict[str, Any]:
     """The fields of an incomplete job by name. Raises ``DecodeError``, and what ``load`` raises.
 
-    A field that this release does not know is left out, so that old and new workers can run side by side.
+    ``load`` reads what ``quick`` declines with a ValueError that is no ``DecodeError``. A field that this release does not know is left out, so that old and new workers can run side by side.
     """
     if type(value) is not bytes:
         raise DecodeError(f"a job is stored as bytes, not as {type(value).__name__}")
     fields: dict[str, Any] = {}
-    _fill(fields, value, load)
+    _fill(fields, value, quick, load)
     return fields
 
 
-def unpack_payload(payload: bytes, load: Callable[[bytes], Any]) -> dict[str, Any]:
-    """The fields of a payload by name. Raises ``DecodeError``, and what ``load`` raises."""
+def unpack_payload(
+    payload: bytes, quick: Callable[[bytes], Any], load: Callable[[bytes], Any]
+) -> dict[str, Any]:
+    """The fields of a payload by name, as ``unpack_value`` does it."""
+    if type(payload) is not bytes:
+        raise DecodeError(f"a payload is stored as bytes, not as {type(payload).__name__}")
     fields: dict[str, Any] = {}
-    _fill_payload(fields, payload, load)
+    _fill_payload(fields, payload, quick, load)
     return fields
 
 
@@ -345,12 +369,13 @@ def unpack_record(record: bytes) -> tuple[dict[str, Any], bytes, bytes, bytes, b
     )
 
 
-@cython.locals(i=cython.Py_ssize_t)
+@cython.locals(i=cython.Py_ssize_t, end=cython.Py_ssize_t, template=dict, fields=dict, claims=list)
 def unpack_claims(
     answer: list[Any],
     start: int,
     common: dict[str, Any],
     kind: type,
+    quick: Callable[[bytes], Any],
     load: Callable[[bytes], Any],
     finish: Callable[[dict[str, Any], Any], None],
 ) -> list[Any]:
@@ -367,7 +392,8 @@ def unpack_claims(
     }
     new = kind.__new__
     claims: list[Any] = []
-    for i in range(start, len(answer) - 2, 3):
+    end = len(answer) - 2
+    for i in range(start, end, 3):
         member = answer[i]
         value = answer[i + 1]
         history = answer[i + 2]
@@ -377,7 +403,7 @@ def unpack_claims(
                 raise DecodeError(f"a job is stored as bytes, not as {type(value).__name__}")
             fields["key"] = _key_of(member)
             fields["_member"] = member
-            _fill(fields, value, load)
+            _fill(fields, value, quick, load)
             if history or fields["meta"]:
                 finish(fields, history)
         except DecodeError as error:
@@ -390,6 +416,7 @@ def unpack_claims(
 
 
 @cython.cfunc
+@cython.locals(member=bytes, at=cython.Py_ssize_t)
 def _key_of(member: bytes) -> str:
     at = member.find(b":") + 1
     if at == 0:
@@ -406,6 +433,8 @@ def _key_of(member: bytes) -> str:
 
 def key_of(member: bytes) -> str:
     """The key in ``<token>:<key>``. Any text is a key, lone surrogates included. Raises ``DecodeError``."""
+    if type(member) is not bytes:
+        raise DecodeError(f"a member is stored as bytes, not as {type(member).__name__}")
     return _key_of(member)
 
 
@@ -418,11 +447,13 @@ def join_netstrings(parts: list[bytes]) -> bytes:
 
 
 @cython.locals(
+    data=bytes,
+    parts=list,
+    digits=bytes,
     at=cython.Py_ssize_t,
     end=cython.Py_ssize_t,
     colon=cython.Py_ssize_t,
     length=cython.Py_ssize_t,
-    digit=cython.Py_ssize_t,
 )
 def split_netstrings(data: bytes) -> list[bytes]:
     """The parts again. Raises ValueError if that is not what it is."""

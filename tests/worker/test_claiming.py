@@ -312,7 +312,7 @@ async def test_a_function_that_another_worker_knows_does_not_fail(
     await work({"nothing": nothing}, queue=make_queue())
     second = await enqueue(client, "busy", timeout=0)
     await until(lambda: _attempted(client, [second]))
-    await made_known(client, "busy", seconds_ago=3600)
+    await made_known(client, "busy", seconds_ago=30)
     before = await client.redis.zscore("saq:{default}:functions", "busy")
 
     async def said_again() -> bool:

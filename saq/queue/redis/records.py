@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 from saq import serializer
 from saq._speedups import (
     FIELD_TYPES,
+    dump_plain,
     join_netstrings,
+    load_plain,
     pack_value,
     split_netstrings,
     unpack_claims,
@@ -133,8 +135,11 @@ class Records:
         self._queue = queue
         self._dump = dump
         self._load = load
-        self._dump_job = serializer.dumps if dump is None else functools.partial(self.dump, root="job")
-        self._load_job = serializer.loads if load is None else functools.partial(self.load, root="job")
+        self._dump_job = functools.partial(self.dump, root="job")
+        self._load_job = functools.partial(self.load, root="job")
+        # What nearly all jobs are is written and read without a detour.
+        self._dump_quickly = dump_plain if dump is None else self._dump_job
+        self._load_quickly = load_plain if load is None else self._load_job
 
     def dump(self, value: Any, root: str) -> bytes:
         """Serializes a value. ``root`` is what an error calls it."""
@@ -188,6 +193,7 @@ class Records:
                 job.meta,
                 job.progress,
                 extra,
+                self._dump_quickly,
                 self._dump_job,
             )
         except SerializationError as error:
@@ -231,7 +237,7 @@ class Records:
             "_charged": 1,
             "_suffix": suffix,
         }
-        return unpack_claims(answer, CLAIMS_FROM, common, Job, self._load_job, self._finish_claim)
+        return unpack_claims(answer, CLAIMS_FROM, common, Job, self._load_quickly, self._load_job, self._finish_claim)
 
     def _finish_claim(self, fields: dict[str, Any], history: list[Any] | int) -> None:
         """What the few need that were claimed before, or carry a meta."""
@@ -261,7 +267,7 @@ class Records:
             return self.finished(key, entry[1])
         where, value, patch, due, attempts, charged, _lost, started, worker, abort, error = entry
         try:
-            fields = unpack_value(value, self._load_job)
+            fields = unpack_value(value, self._load_quickly, self._load_job)
             if patch:
                 self._lay_over(fields, patch)
         except DecodeError as reason:
@@ -293,7 +299,7 @@ class Records:
             raise DecodeError(f"the record of {key!r} is damaged: {reason}") from None
         status = Status(header.pop("status"))
         try:
-            fields = unpack_payload(payload, self._load_job)
+            fields = unpack_payload(payload, self._load_quickly, self._load_job)
             if outcome:
                 fields["result"] = self.load(outcome, "result")
             if patch:
