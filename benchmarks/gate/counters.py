@@ -24,7 +24,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
 
 from saq.job import Job, Status
-from saq.queue.base import Settlement
+from saq.queue.backend import Settlement
 from saq.queue.redis import RedisQueue
 from saq.queue.redis.wire import Wire
 from tests.servers import Server

@@ -15,20 +15,18 @@ import contextvars
 import dataclasses
 import inspect
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from saq.errors import InvalidUrlError, ServerError, UsageError
 from saq.job import UNSUCCESSFUL_TERMINAL_STATUSES, Job, Status
+from saq.queue.backend import Backend, Step
 from saq.types import (
     BeforeEnqueueType,
-    CountKind,
     DumpType,
     ListenCallback,
     LoadType,
-    QueueInfo,
     WorkerInfo,
     WorkerStats,
 )
@@ -57,50 +55,7 @@ class JobError(Exception):
         super().__init__(f"{job.info()} {job.status.value}\n\n{job.error or 'no error was recorded'}")
 
 
-class Settlement(NamedTuple):
-    """How an attempt ended, ready to be sent: made by a ``settle_…`` method, handed to ``step``."""
-
-    job: Job
-    status: Status
-    member: bytes
-    head: bytes
-    body: bytes
-
-
-class Step(NamedTuple):
-    """What a step brought.
-
-    Args:
-        verdicts: for each settlement the status that it led to, or None if it was stale.
-        jobs: claimed, and owned by this process from now on.
-        wait: seconds until the next scheduled job is due, or None.
-        more: whether work was left behind.
-        paused: whether the queue hands out nothing at present.
-    """
-
-    verdicts: list[Status | None]
-    jobs: list[Job]
-    wait: float | None
-    more: bool
-    paused: bool
-
-
-class Claimant(Protocol):
-    """Who claims jobs from a queue: told what happens to them from outside."""
-
-    id: str
-
-    def on_abort(self, job: Job, reason: str) -> None:
-        """A job that it runs shall end."""
-
-    def on_lost(self, job: Job) -> None:
-        """A job that it runs belongs to somebody else by now."""
-
-    def on_news(self) -> None:
-        """There may be something to claim: look."""
-
-
-class Queue(ABC):
+class Queue(Backend):
     """The interface of every backend. Made by ``Queue.from_url``."""
 
     def __init__(self, name: str, dump: DumpType | None, load: LoadType | None) -> None:
@@ -141,192 +96,6 @@ class Queue(ABC):
             f"no backend goes by the URL {url!r}: use redis://host:port, rediss:// (TLS), "
             "unix:///path/to/socket or embedded://name"
         )
-
-    # What a backend provides ------------------------------------------------------------------------------
-
-    @abstractmethod
-    async def connect(self) -> None:
-        """Connects now rather than at the first use. Raises ``UnreachableError``."""
-
-    @abstractmethod
-    async def disconnect(self) -> None:
-        """Closes all connections. The queue can be used again, and connects anew then."""
-
-    @abstractmethod
-    def job_id(self, job_key: str) -> str:
-        """The full name of a job."""
-
-    @abstractmethod
-    async def info(self, jobs: bool = False, offset: int = 0, limit: int = 10) -> QueueInfo:
-        """Workers and counts, and with ``jobs`` a page of the incomplete ones: running, queued, scheduled."""
-
-    @abstractmethod
-    async def count(self, kind: CountKind) -> int:
-        """How many jobs are queued, active, scheduled, or incomplete (all three)."""
-
-    @abstractmethod
-    async def jobs(self, job_keys: Iterable[str]) -> list[Job | None]:
-        """The jobs of these keys as they are now, None for each that does not exist."""
-
-    @abstractmethod
-    def iter_jobs(
-        self, statuses: Iterable[Status] = tuple(Status), batch_size: int = 100
-    ) -> AsyncIterator[Job]:
-        """All jobs in one of these statuses: incomplete ones, and finished ones that are still kept."""
-
-    @abstractmethod
-    async def wait(self, key: str, timeout: float | None = None) -> Job | None:
-        """The job when it has ended, at once if it has; None if there is no such job.
-
-        Raises:
-            TimeoutError: it did not end in ``timeout`` seconds.
-        """
-
-    @abstractmethod
-    async def _send(self, jobs: Sequence[Job]) -> list[bool]:
-        """Takes in new jobs, all or each of them, in order. False for a key that is incomplete."""
-
-    @abstractmethod
-    async def _send_and_wait(self, jobs: Sequence[Job]) -> list[asyncio.Future[Job | None]]:
-        """Takes in new jobs, or attaches to those that are incomplete. The futures hold them as they end."""
-
-    @abstractmethod
-    def serialize(self, job: Job) -> bytes:
-        """A job as bytes that ``deserialize`` reads."""
-
-    @abstractmethod
-    def deserialize(self, payload: dict[str, Any] | bytes | str | None) -> Job | None:
-        """A job from what ``serialize`` or ``to_dict`` made. Raises ``DecodeError``."""
-
-    @abstractmethod
-    async def step(self, done: Sequence[Settlement], claims: int) -> Step:
-        """Settles attempts that ended and claims up to ``claims`` jobs, in one round trip."""
-
-    @abstractmethod
-    def settle(self, job: Job, status: Status, *, result: Any = None, error: str | None = None) -> Settlement:
-        """Ends a claimed job. Raises ``SerializationError`` if the result cannot be stored."""
-
-    @abstractmethod
-    def settle_retry(self, job: Job, error: str | None, delay: float) -> Settlement:
-        """The attempt failed and shall be made again after ``delay`` seconds."""
-
-    @abstractmethod
-    def settle_return(self, job: Job, reason: str, delay: float = 0.0) -> Settlement:
-        """The attempt was interrupted; that is not the job's fault."""
-
-    @abstractmethod
-    def settle_unknown(self, job: Job, delay: float) -> Settlement:
-        """This process does not know the function. Some other worker may."""
-
-    @abstractmethod
-    async def wait_for_work(self, timeout: float) -> bool:
-        """Waits until there may be something to claim, ``timeout`` seconds at the most."""
-
-    @abstractmethod
-    def stop_waiting_for_work(self) -> None:
-        """Ends a ``wait_for_work`` early: who has no room for a job must not hold the marker."""
-
-    @abstractmethod
-    async def attach(self, claimant: Claimant, lease: float, max_lost: int) -> None:
-        """From now on, this process claims for ``claimant``."""
-
-    @abstractmethod
-    async def detach(self, claimant: Claimant) -> None:
-        """It claims no more: its registration goes, what it still holds runs out."""
-
-    @abstractmethod
-    def hold(self, job: Job, seconds: float) -> None:
-        """Renews the lease of a claimed job for so long, and then no more: it ran for longer than it may."""
-
-    @abstractmethod
-    async def register(self, worker_id: str, info: WorkerInfo, functions: Iterable[str], ttl: float) -> None:
-        """Says for ``ttl`` seconds that a worker lives and which functions it knows; 0 takes it back."""
-
-    @abstractmethod
-    async def tick(self, entry: str, at: float, job: Job) -> str:
-        """Enqueues the job of a cron tick (epoch seconds), once however many workers say so.
-
-        Returns 'first' (a new entry: only recorded), 'enqueued', 'done' (by another) or 'running' (skipped:
-        the job of the tick before is incomplete).
-        """
-
-    @abstractmethod
-    async def server_time(self) -> float:
-        """The clock that decides, epoch seconds."""
-
-    @abstractmethod
-    async def schedule(self, lock: int = 1) -> list[str]:
-        """Moves what is due into the queue, and returns the ids. Workers do this as they claim."""
-
-    @abstractmethod
-    async def sweep(self, lock: int = 60, abort: float = 5.0) -> list[str]:
-        """Takes back jobs whose lease ran out, and returns the ids. Both parameters have no effect."""
-
-    @abstractmethod
-    async def notify(self, job: Job) -> None:
-        """Tells listeners the status of this handle."""
-
-    @abstractmethod
-    async def update(self, job: Job, **fields: Any) -> None:
-        """Changes stored fields of a job, and is its heartbeat. Never its status.
-
-        Raises:
-            StaleError: this process claimed the job and does not own it any more.
-        """
-
-    @abstractmethod
-    async def retry(self, job: Job, error: str | None) -> bool:
-        """Owner: ends the attempt and has it made again. Guest: enqueues a finished job again.
-
-        Returns whether anything changed. Raises ``RunningError`` for a guest of a running job.
-        """
-
-    @abstractmethod
-    async def finish(self, job: Job, status: Status, *, result: Any = None, error: str | None = None) -> bool:
-        """Ends a job with that outcome. A guest may end one that waits.
-
-        Returns whether anything changed. Raises ``RunningError`` for a guest of a running job, and
-        ``StaleError`` for an owner that is none any more.
-        """
-
-    @abstractmethod
-    async def abort(self, job: Job, error: str, ttl: float = 5) -> bool:
-        """Ends a job that waits, at once, or asks for the end of one that runs.
-
-        Returns False if it had ended or never was. ``ttl`` has no effect: the intent lasts as the job does.
-        """
-
-    @abstractmethod
-    async def pause(self) -> None:
-        """Hands out no more jobs, to any worker, until ``resume``. Running ones go on."""
-
-    @abstractmethod
-    async def resume(self) -> None:
-        """Hands out jobs again."""
-
-    @abstractmethod
-    async def delete(self, key: str) -> bool:
-        """Removes a job that does not run, and what is kept of it. Returns whether there was one.
-
-        Raises:
-            RunningError: it runs.
-        """
-
-    @abstractmethod
-    async def requeue(self, key: str) -> bool:
-        """Enqueues a finished job again, its attempts forgotten. Returns False if it has not finished.
-
-        Raises:
-            RunningError: it runs.
-        """
-
-    @abstractmethod
-    async def run_now(self, key: str) -> bool:
-        """Queues a scheduled job at once, or a finished one again. Returns whether anything changed."""
-
-    @abstractmethod
-    async def _listen(self, job_keys: list[str], take: Callable[[str, Status], Awaitable[bool]]) -> None:
-        """Hands each change of these jobs to ``take`` until that returns true."""
 
     # What is made of it -----------------------------------------------------------------------------------
 

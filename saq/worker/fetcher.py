@@ -21,7 +21,8 @@ from typing import Any
 
 from saq.errors import ServerError
 from saq.job import Job, Status
-from saq.queue.base import LOOK_EVERY, Queue, Settlement, Step
+from saq.queue.backend import Settlement, Step
+from saq.queue.base import LOOK_EVERY, Queue
 
 logger = logging.getLogger("saq")
 
@@ -86,9 +87,7 @@ class Fetcher:
     def start(self) -> None:
         """Begins to claim."""
         self._wake.set()
-        self._loops = [
-            asyncio.create_task(self._loop(), name=f"saq-fetcher-{lane}") for lane in range(LANES)
-        ]
+        self._loops = [asyncio.create_task(self._loop(), name=f"saq-fetcher-{lane}") for lane in range(LANES)]
         self._listener = asyncio.create_task(self._listen(), name="saq-marker")
 
     def start_settling(self) -> None:

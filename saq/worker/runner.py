@@ -28,7 +28,8 @@ from typing import Any, Protocol
 
 from saq.errors import SerializationError
 from saq.job import Job, Status
-from saq.queue.base import Queue, Settlement
+from saq.queue.backend import Settlement
+from saq.queue.base import Queue
 from saq.worker.threads import Threads
 
 logger = logging.getLogger("saq")

@@ -12,7 +12,8 @@ import pytest
 from redis import Redis
 
 from saq.job import Job, Status
-from saq.queue.base import Queue, Settlement
+from saq.queue.backend import Settlement
+from saq.queue.base import Queue
 from saq.queue.redis import RedisQueue, RefusedError
 from saq.queue.redis import scripts as scripts_module
 from saq.queue.redis.keys import EXPLAINED

@@ -16,7 +16,8 @@ from typing import Any
 from saq._speedups import key_of, pack_end
 from saq.errors import DecodeError, StaleError
 from saq.job import Job, Status
-from saq.queue.base import Claimant, Queue, Settlement, Step
+from saq.queue.backend import Claimant, Settlement, Step
+from saq.queue.base import Queue
 from saq.queue.redis import keys as names
 from saq.queue.redis.records import CLAIMS_FROM, LATEST, Records, encode_text
 from saq.queue.redis.session import Session

@@ -20,7 +20,8 @@ from saq import serializer
 from saq._speedups import pack_end
 from saq.errors import DecodeError, RunningError, StaleError, UsageError
 from saq.job import TERMINAL_STATUSES, Job, Status
-from saq.queue.base import JOB_FIELDS, Claimant, Queue, Settlement, Step
+from saq.queue.backend import Claimant, Settlement, Step
+from saq.queue.base import JOB_FIELDS, Queue
 from saq.queue.redis import keys as names
 from saq.queue.redis.claims import Claims
 from saq.queue.redis.records import (
