@@ -30,6 +30,8 @@ DIRECTIVES = {
     "embedsignature": True,
     # Annotations are documentation: as C types a float would lose what a Python object keeps.
     "annotation_typing": False,
+    # Kernels keep nothing but the prefix of new keys, in one object; tests/parity runs them in threads.
+    "freethreading_compatible": True,
 }
 
 

@@ -19,6 +19,7 @@ SCHEMA = 1
 #: This project, compiled; or uncompiled, where there is no compiler.
 OURS = ("saq/default", "saq-uncompiled/default")
 UPSTREAM = "saq-upstream/tuned"
+BULLMQ = "bullmq/default"
 
 Sample = dict[str, Any]
 
@@ -164,24 +165,11 @@ def _ideal(concurrency: int) -> Callable[[Figures], float | None]:
     return _own("drain", "over_ideal", workload="async_sleep", concurrency=concurrency)
 
 
-BULLMQ = ("bullmq/tuned", "bullmq/default")
-
-
-def _bullmq(find: Callable[[str], Callable[[Figures], float | None]]) -> Callable[[Figures], float | None]:
-    """Against the faster of its settings."""
-
-    def value(figures: Figures) -> float | None:
-        found = [ratio for name in BULLMQ if (ratio := find(name)(figures)) is not None]
-        return min(found, default=None)
-
-    return value
-
-
 TARGETS = (
     Target("no-op drain at 10, against SAQ 0.26.4", 10, True, _drain(UPSTREAM, "noop", 10, 10)),
     Target("no-op drain at 100, against SAQ 0.26.4", 16, True, _drain(UPSTREAM, "noop", 100, 100)),
-    Target("no-op drain at 10, against BullMQ", 1.3, True, _bullmq(lambda n: _drain(n, "noop", 10, 10))),
-    Target("no-op drain at 100, against BullMQ", 1.8, True, _bullmq(lambda n: _drain(n, "noop", 100, 100))),
+    Target("no-op drain at 10, against BullMQ", 1.3, True, _drain(BULLMQ, "noop", 10, 10)),
+    Target("no-op drain at 100, against BullMQ", 1.8, True, _drain(BULLMQ, "noop", 100, 100)),
     Target("no-op drain at 10, against arq with a 10 ms poll", 15, True, _drain("arq/tuned", "noop", 10, 10)),
     Target("no-op drain at 10, against one SimpleWorker of RQ", 60, True, _drain("rq/simple", "noop", 10, 1)),
     Target("sync no-op at 10, against SAQ 0.26.4", 7, True, _drain(UPSTREAM, "sync_noop", 10, 10)),
@@ -189,9 +177,7 @@ TARGETS = (
     Target(
         "enqueue concurrently, against SAQ 0.26.4", 4, True, _of_measure("enqueue", "concurrent", UPSTREAM)
     ),
-    Target(
-        "enqueue in bulk, against BullMQ", 1.8, True, _bullmq(lambda n: _of_measure("enqueue", "bulk", n))
-    ),
+    Target("enqueue in bulk, against BullMQ", 1.8, True, _of_measure("enqueue", "bulk", BULLMQ)),
     Target("enqueue-to-result p50, against SAQ 0.26.4", 0.5, False, _latency(50)),
     Target("enqueue-to-result p99, against SAQ 0.26.4", 0.6, False, _latency(99)),
     Target("map of 1,000 no-ops, against SAQ 0.26.4", 0.1, False, _of_measure("latency", "map", UPSTREAM)),

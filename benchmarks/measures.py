@@ -195,7 +195,7 @@ def enqueue(bench: Bench, arm: Arm, network_ms: float = 0) -> Values:
     return values
 
 
-def latency(bench: Bench, arm: Arm, network_ms: float = 0) -> Values:
+def latency(bench: Bench, arm: Arm) -> Values:
     """Jobs that arrive at a steady rate at a worker that has nothing else to do; then a `map`."""
     native = arm.contender.native
     job = workloads.job_name("stamp", native)

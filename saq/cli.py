@@ -28,7 +28,7 @@ def version() -> str:
     """What runs here, in one line."""
     kind = "compiled" if _speedups.COMPILED else "uncompiled"
     python = ".".join(map(str, sys.version_info[:3]))
-    return f"saq {saq.__version__} (speedups {kind}, Python {python})"
+    return f"saq {saq.__version__} (speedups {kind}: {_speedups.FILE}, Python {python})"
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -49,7 +49,9 @@ def speedups() -> str:
     except ImportError:
         return "none"
     compiled = getattr(_speedups, "COMPILED", None)
-    return "none" if compiled is None else "compiled" if compiled else "uncompiled"
+    if compiled is None:
+        return "none"
+    return f"{'compiled' if compiled else 'uncompiled'} ({_speedups.FILE})"
 
 
 @pytest.fixture(scope="session")

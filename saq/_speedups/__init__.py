@@ -24,10 +24,7 @@ if _NO and _REQUIRE:
 #: Whether the compiled selves run.
 COMPILED = False
 
-if TYPE_CHECKING or _NO:
-    from saq._speedups import _codec as codec
-    from saq._speedups import _plain as plain
-else:
+if not TYPE_CHECKING and not _NO:
     try:
         from saq._speedups import _codec_c as codec
         from saq._speedups import _plain_c as plain
@@ -41,6 +38,9 @@ else:
             ) from error
         from saq._speedups import _codec as codec
         from saq._speedups import _plain as plain
+else:
+    from saq._speedups import _codec as codec
+    from saq._speedups import _plain as plain
 
 #: Where the kernels that run come from.
 FILE = codec.__file__

@@ -82,9 +82,10 @@ def pack_value(
     quick: Callable[[dict[str, Any]], bytes | None],
     dump: Callable[[dict[str, Any]], bytes],
 ) -> bytes:
-    """A new job's stored value, but for its time of queueing, which the server sets. Raises what ``dump`` does.
+    """A new job's stored value, but for its time of queueing, which the server sets.
 
-    ``extra`` holds the fields that a subclass has added. ``dump`` writes what ``quick`` declines with None.
+    Raises what ``dump`` does. ``extra`` holds the fields that a subclass has added. ``dump`` writes what
+    ``quick`` declines with None.
     """
     payload: dict[str, Any] = {"function": function}
     if kwargs:
@@ -103,7 +104,7 @@ def pack_value(
         payload["progress"] = progress
     if extra is not None:
         payload.update(extra)
-    data: Any = quick(payload)
+    data = quick(payload)
     if data is None:
         data = dump(payload)
     if priority == 0 and ttl == 600 and timeout == 10 and retries == 1 and not scheduled:
@@ -124,7 +125,7 @@ def pack_value(
 
 @cython.locals(arguments=list, flags=list)
 def pack_enqueue(items: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """The arguments of an enqueue: flags, then key and value of each of ``items`` (key, value, waits, ...)."""
+    """The arguments of an enqueue: flags, then key, value of each of ``items`` (key, value, waits, ...)."""
     arguments: list[Any] = [None]
     flags: list[str] = []
     for item in items:
@@ -172,6 +173,9 @@ _TEXTS = {b"S": "status", b"w": "worker_id"}
 #: What of them a job that is not finished can have.
 _INCOMPLETE = frozenset((b"p", b"r", b"t", b"T", b"s"))
 
+#: By another name, as the compiler has a parser of its own for `float(...)`, with other messages.
+_to_float = float
+
 #: The fields of a payload and what each may be.
 _NUMBER = (int, float)
 FIELD_TYPES: dict[str, tuple[type, ...]] = {
@@ -189,24 +193,28 @@ FIELD_TYPES: dict[str, tuple[type, ...]] = {
 
 @cython.cfunc
 def _show(value: Any) -> str:
-    """A short ``repr``, of what may be megabytes."""
+    """What it is, in a few words: it may be megabytes, or nested so deeply that it has no ``repr``."""
+    if value is None or type(value) is bool or type(value) is float:
+        return repr(value)
     if type(value) is bytes or type(value) is str:
-        value = value[:60]
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+        text = repr(value[:60])
+        return text if len(text) <= 80 else f"{text[:77]}..."
+    if type(value) is int and -(10**20) < value < 10**20:
+        return repr(value)
+    return f"of type {type(value).__name__}"
 
 
 @cython.cfunc
-@cython.locals(text=bytes)
 def _number(text: bytes) -> Any:
     """A number in a header. Raises ValueError if it is none, or not finite."""
     try:
         return int(text)
     except ValueError:
-        number = float(text)
-        if number - number != 0.0:
-            raise ValueError(f"{_show(text)} is not finite") from None
-        return number
+        pass
+    number = _to_float(text)
+    if number - number != 0.0:
+        raise ValueError(f"{_show(text)} is not finite")
+    return number
 
 
 @cython.cfunc
@@ -283,9 +291,11 @@ def _is_bare(value: bytes) -> bool:
     if cython.compiled:
         if len(value) < 14 or value[13] != 10:
             return False
-        for i in range(13):
+        i = 0
+        while i < 13:
             if value[i] < 48 or value[i] > 57:
                 return False
+            i += 1
         return True
     else:
         return value[13:14] == b"\n" and value[:13].isdigit()
@@ -296,7 +306,7 @@ def _is_bare(value: bytes) -> bool:
 def _fill(
     fields: dict[str, Any], value: bytes, quick: Callable[[bytes], Any], load: Callable[[bytes], Any]
 ) -> None:
-    """Puts the fields of an incomplete job into ``fields``. Raises ``DecodeError``, and what ``load`` raises."""
+    """Puts the fields of an incomplete job into ``fields``."""
     if _is_bare(value):
         fields["queued"] = int(value[:13])
         _fill_payload(fields, value[14:], quick, load)
@@ -311,12 +321,11 @@ def _fill(
     _fill_payload(fields, payload, quick, load)
 
 
-def unpack_value(
-    value: bytes, quick: Callable[[bytes], Any], load: Callable[[bytes], Any]
-) -> dict[str, Any]:
+def unpack_value(value: bytes, quick: Callable[[bytes], Any], load: Callable[[bytes], Any]) -> dict[str, Any]:
     """The fields of an incomplete job by name. Raises ``DecodeError``, and what ``load`` raises.
 
-    ``load`` reads what ``quick`` declines with a ValueError that is no ``DecodeError``. A field that this release does not know is left out, so that old and new workers can run side by side.
+    ``load`` reads what ``quick`` declines with a ValueError that is no ``DecodeError``. A field that this
+    release does not know is left out, so that old and new workers can run side by side.
     """
     if type(value) is not bytes:
         raise DecodeError(f"a job is stored as bytes, not as {type(value).__name__}")
@@ -387,10 +396,15 @@ def unpack_claims(
     """
     # Complete, so that no copy of it ever grows.
     template: dict[str, Any] = {
-        **{"function": "", "kwargs": None, "meta": None, "queued": 0, "key": "", "_member": b""},
+        "function": "",
+        "kwargs": None,
+        "meta": None,
+        "queued": 0,
+        "key": "",
+        "_member": b"",
         **common,
     }
-    new = kind.__new__
+    new: Callable[[type], Any] = object.__new__
     claims: list[Any] = []
     end = len(answer) - 2
     for i in range(start, end, 3):
@@ -467,6 +481,6 @@ def split_netstrings(data: bytes) -> list[bytes]:
         length = int(digits)
         at = colon + 1 + length
         if at > end:
-            raise ValueError(f"a netstring of {length} bytes is cut off: {_show(data[colon - len(digits) :])}")
+            raise ValueError(f"a netstring of {length} bytes is cut off: {_show(data[colon + 1 :])}")
         parts.append(data[colon + 1 : at])
     return parts

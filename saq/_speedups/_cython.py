@@ -7,7 +7,7 @@ and never looks in here; what it makes of them is in the Cython manual, "pure Py
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 _Any = TypeVar("_Any")
 
@@ -30,10 +30,11 @@ def inline(function: _Any) -> _Any:
     return function
 
 
-def _decorator(*_types: object, **_named: object) -> Callable[[_Any], _Any]:
+def locals(**types: object) -> Callable[[_Any], _Any]:
+    """The C types of local variables."""
     return cfunc
 
 
-#: The C types of local variables, and of what is returned.
-locals: Any = _decorator
-returns: Any = _decorator
+def returns(kind: object) -> Callable[[_Any], _Any]:
+    """The C type of what is returned."""
+    return cfunc

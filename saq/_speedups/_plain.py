@@ -79,7 +79,9 @@ def load_plain(data: bytes) -> Any:
 
 @cython.cfunc
 @cython.returns(cython.bint)
-@cython.locals(data=bytes, end=cython.Py_ssize_t, at=cython.Py_ssize_t, first=cython.Py_ssize_t, last=cython.Py_ssize_t)
+@cython.locals(
+    data=bytes, end=cython.Py_ssize_t, at=cython.Py_ssize_t, first=cython.Py_ssize_t, last=cython.Py_ssize_t
+)
 def _is_foreign(data: bytes) -> bool:
     """Whether it begins with a space, or there may be an integer that orjson would read as a float."""
     if cython.compiled:

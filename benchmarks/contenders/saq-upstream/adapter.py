@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import bench_agent as bench
@@ -25,13 +26,20 @@ class Client(bench.AsyncClient):
     async def open(self) -> None:
         self.queue = queue(self.config)
         await self.queue.connect()
+        if self.options.get("listen"):
+            # It subscribes for the first who waits and unsubscribes after the last: this one always waits.
+            self.listener = asyncio.create_task(self.queue.listen(["nobody"], lambda *_: False, timeout=None))
 
     async def enqueue(self, job: str, i: int, x: int) -> Any:
         return await self.queue.enqueue(job, i=i, x=x)
 
     async def result(self, job: Job) -> Any:
-        await job.refresh(until_complete=0)
-        return job.result
+        while True:
+            try:
+                await job.refresh(until_complete=1)
+                return job.result
+            except TimeoutError:
+                continue  # what ended between its look and its subscription was told to nobody
 
     async def map(self, job: str, items: list[tuple[int, int]]) -> list[Any]:
         poll = self.options.get("poll_interval", 0.5)

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from typing import NamedTuple
 
+from saq._speedups import pack_enqueue
 from saq.queue.redis.scripts import Lane
 from saq.queue.redis.wire import UnreachableError
 
@@ -70,14 +71,8 @@ class Outbox:
         return batch
 
     async def _send_batch(self, batch: list[_Item]) -> None:
-        arguments: list[bytes] = []
-        flags = ""
-        for item in batch:
-            arguments.append(item.key)
-            arguments.append(item.value)
-            flags += "w" if item.waits else "-"
         try:
-            now, verdicts = await self._lane.call("enqueue", self._channel, flags, *arguments)
+            now, verdicts = await self._lane.call("enqueue", self._channel, *pack_enqueue(batch))
         except BaseException as error:
             reason = error if isinstance(error, Exception) else UnreachableError("disconnected")
             for item in batch:

@@ -237,7 +237,9 @@ class Records:
             "_charged": 1,
             "_suffix": suffix,
         }
-        return unpack_claims(answer, CLAIMS_FROM, common, Job, self._load_quickly, self._load_job, self._finish_claim)
+        return unpack_claims(
+            answer, CLAIMS_FROM, common, Job, self._load_quickly, self._load_job, self._finish_claim
+        )
 
     def _finish_claim(self, fields: dict[str, Any], history: list[Any] | int) -> None:
         """What the few need that were claimed before, or carry a meta."""

@@ -3,6 +3,27 @@
 -- ARGV  lease ms, max_lost, error message or '', 'leases' | 'due' | 'all'
 -- Returns {keys whose lease had ended, keys that became due}
 --@include clock header runs mail order finish promote expire
+local function sweep_failed()
+  -- Those that are kept for longer than others are stepped over, a page at each sweep.
+  local from = tonumber(call('HGET', P .. 'meta', 'failed_cursor')) or 0
+  local old = call('ZRANGEBYSCORE', P .. 'failed', '-inf', now - KEPT_FAILED_MS, 'LIMIT', from, 100)
+  local gone = false
+  for _, key in ipairs(old) do
+    local left = call('PTTL', P .. 'job:' .. key)
+    if left == -1 or left > FOUND_MS then
+      from = from + 1
+    else
+      gone = gone or left == -2
+      drop_record(key)
+    end
+  end
+  if #old > 0 or from > 0 then call('HSET', P .. 'meta', 'failed_cursor', #old == 100 and from or 0) end
+  if gone then -- nobody swept for a day: what went uncounted is told by counting the rest
+    local bytes = 0
+    for _, key in ipairs(call('ZRANGE', P .. 'failed', 0, -1)) do bytes = bytes + call('STRLEN', P .. 'job:' .. key) end
+    call('HSET', P .. 'meta', 'failed_bytes', bytes)
+  end
+end
 local swept = {}
 if ARGV[4] ~= 'due' then
   local meta = call('HMGET', P .. 'meta', 'stepped', 'calm')
@@ -14,10 +35,7 @@ if ARGV[4] ~= 'leases' then promote() end
 if #swept > 0 or #promoted > 0 then wake() end
 if ARGV[4] == 'all' then
   call('ZREMRANGEBYSCORE', P .. 'functions', '-inf', now - 86400000)
-  local old = call('ZRANGEBYSCORE', P .. 'failed', '-inf', now - KEPT_FAILED_MS, 'LIMIT', 0, 100)
-  for _, key in ipairs(old) do
-    if call('PTTL', P .. 'job:' .. key) ~= -1 then drop_record(key) end
-  end
+  sweep_failed()
   local cursor = call('HGET', P .. 'meta', 'watch_cursor') or '0'
   local page = call('HSCAN', P .. 'watching', cursor, 'COUNT', 100)
   for i = 1, #page[2], 2 do

@@ -3,6 +3,8 @@
 -- what decides that it may, and what lets the script go on above `maxmemory`.
 local KEPT_FINISHED, KEPT_FAILED, KEPT_FAILED_BYTES = 10000, 10000, 104857600
 local KEPT_FAILED_MS, DEFAULT_TTL, INLINE_BYTES = 604800000, 600, 16384
+-- The record of a failed job outlives its time by a day: a sweep has to find it, to uncount its bytes.
+local FOUND_MS = 86400000
 
 -- A number that no expiry can hold would end the script midway: 30,000 years are for ever.
 local function kept_ms(ttl, least)
@@ -62,7 +64,7 @@ local function finish(keys, values, statuses, suffixes, bodies)
     elseif status == 'failed' then
       call('SET', record_name .. key, record)
       if ttl > 0 then
-        call('PEXPIRE', record_name .. key, kept_ms(ttl, KEPT_FAILED_MS))
+        call('PEXPIRE', record_name .. key, kept_ms(ttl + FOUND_MS / 1000, KEPT_FAILED_MS + FOUND_MS))
       end
       call('ZREM', P .. 'finished', key)
       call('HINCRBY', P .. 'meta', 'failed_bytes', #record)
