@@ -46,8 +46,9 @@ unit: $(VENV)/.dev ## the tests alone (ARGS="-k cron")
 compat: $(VENV)/.dev ## the tests on other servers, loops and versions of redis-py, through tox
 	@$(BIN)/tox run $(ARGS)
 
-bench: $(VENV)/.dev ## the benchmarks
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: $(VENV)/.dev ## the kernels, compiled against uncompiled (the queue as a whole: python -m benchmarks)
+	@$(BIN)/python -m pytest -q -o testpaths=benchmarks/micro -o python_files='bench_*.py' $(ARGS)
+	@$(BIN)/python -m benchmarks.micro.ratio
 
 docs: $(VENV)/.dev ## rewrite what the documentation takes from the code
 	@$(BIN)/python docs/generate.py

@@ -117,6 +117,9 @@ TOKENS = [
 ]
 
 
+_TOO_DEEP = "nested too deeply"
+
+
 class Difference(AssertionError):
     """Both selves do not do the same, or not what is promised."""
 
@@ -180,21 +183,29 @@ def compare(
     allowed: type[Exception],
 ) -> bool:
     """Whether both accept ``data``. Raises ``Difference``."""
-    outcomes = []
-    accepted = True
-    for decode in (one, other):
+    outcomes = [_outcome(name, decode, data, allowed) for decode in (one, other)]
+    if outcomes[0] != outcomes[1] and any(_TOO_DEEP in text for _, text in outcomes):
+        # How deep `json` can read depends on how deep its caller is, and the compiled self has no frames.
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(10 * limit)
         try:
-            result = decode(data)
-        except Exception as error:
-            accepted = False
-            if not isinstance(error, allowed):
-                raise Difference(f"{name} raised {error!r} on {data!r}") from error
-            outcomes.append(f"{type(error).__name__}: {error}")
-        else:
-            outcomes.append(described(result))
+            outcomes = [_outcome(name, decode, data, allowed) for decode in (one, other)]
+        finally:
+            sys.setrecursionlimit(limit)
     if outcomes[0] != outcomes[1]:
-        raise Difference(f"{name} differs on {data!r}:\n  {outcomes[0][:500]}\n  {outcomes[1][:500]}")
-    return accepted
+        raise Difference(f"{name} differs on {data!r}:\n  {outcomes[0][1][:500]}\n  {outcomes[1][1][:500]}")
+    return outcomes[0][0]
+
+
+def _outcome(
+    name: str, decode: Callable[[bytes], Any], data: bytes, allowed: type[Exception]
+) -> tuple[bool, str]:
+    try:
+        return True, described(decode(data))
+    except Exception as error:
+        if not isinstance(error, allowed):
+            raise Difference(f"{name} raised {error!r} on {data!r}") from error
+        return False, f"{type(error).__name__}: {error}"
 
 
 def run_chunk(seed: int, chunk: int, inputs: int, selves: tuple[str, str] = ("", "_c")) -> int:

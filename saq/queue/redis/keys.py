@@ -31,7 +31,7 @@ EXPLAINED = {
     "functions": ("zset", "function name by until when a live worker knows it (ms)"),
     "cron": ("zset", "cron entry by its last tick (ms)"),
     "stats": ("hash", "counters: enqueued, complete, failed, aborted, retried, lost"),
-    "meta": ("hash", "paused, sequence, token, stepped, calm, failed_bytes, watch_cursor"),
+    "meta": ("hash", "paused, sequence, token, stepped, calm, failed_bytes, failed_cursor, watch_cursor"),
 }
 
 

@@ -2,7 +2,7 @@
 -- KEYS  prefix
 -- ARGV  lease ms, member …
 -- Returns {now, lost members, aborted members, why each shall be aborted}
---@include clock runs
+--@include clock runs calm
 local deadline = now + tonumber(ARGV[1])
 local arguments, members, keys = {}, {}, {}
 for i = 2, #ARGV do
@@ -13,7 +13,8 @@ for i = 2, #ARGV do
 end
 local held = call('ZMSCORE', P .. 'active', unpack(members))
 call('ZADD', P .. 'active', 'XX', unpack(arguments))
-redis.pcall('HSET', P .. 'meta', 'stepped', now)
+local meta = call('HMGET', P .. 'meta', 'stepped', 'calm')
+calm(meta[1], meta[2], tonumber(ARGV[1])) -- after an outage, the first who renews stands for all who live
 local lost, aborted, reasons = {}, {}, {}
 local runs = call('HMGET', P .. 'runs', unpack(keys))
 for i, member in ipairs(members) do

@@ -2,27 +2,21 @@
 -- KEYS  prefix
 -- ARGV  lease ms, max_lost, error message or '', 'leases' | 'due' | 'all'
 -- Returns {keys whose lease had ended, keys that became due}
---@include clock header runs mail order finish promote expire
+--@include clock header runs mail order finish promote expire calm
+-- A failed job is kept for a week, or for its `ttl` if that is longer. Those are stepped over, a page a sweep.
 local function sweep_failed()
-  -- Those that are kept for longer than others are stepped over, a page at each sweep.
   local from = tonumber(call('HGET', P .. 'meta', 'failed_cursor')) or 0
   local old = call('ZRANGEBYSCORE', P .. 'failed', '-inf', now - KEPT_FAILED_MS, 'LIMIT', from, 100)
-  local gone = false
+  local outlived = {}
   for _, key in ipairs(old) do
     local left = call('PTTL', P .. 'job:' .. key)
-    if left == -1 or left > FOUND_MS then
-      from = from + 1
-    else
-      gone = gone or left == -2
-      drop_record(key)
-    end
+    if left ~= -1 and left <= FOUND_MS then outlived[#outlived + 1] = key end
   end
-  if #old > 0 or from > 0 then call('HSET', P .. 'meta', 'failed_cursor', #old == 100 and from or 0) end
-  if gone then -- nobody swept for a day: what went uncounted is told by counting the rest
-    local bytes = 0
-    for _, key in ipairs(call('ZRANGE', P .. 'failed', 0, -1)) do bytes = bytes + call('STRLEN', P .. 'job:' .. key) end
-    call('HSET', P .. 'meta', 'failed_bytes', bytes)
+  if #outlived > 0 then
+    call('ZREM', P .. 'failed', unpack(outlived))
+    drop_failed(outlived)
   end
+  call('HSET', P .. 'meta', 'failed_cursor', #old == 100 and from + 100 - #outlived or 0)
 end
 local swept = {}
 if ARGV[4] ~= 'due' then

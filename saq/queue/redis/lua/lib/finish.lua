@@ -3,7 +3,7 @@
 -- what decides that it may, and what lets the script go on above `maxmemory`.
 local KEPT_FINISHED, KEPT_FAILED, KEPT_FAILED_BYTES = 10000, 10000, 104857600
 local KEPT_FAILED_MS, DEFAULT_TTL, INLINE_BYTES = 604800000, 600, 16384
--- The record of a failed job outlives its time by a day: a sweep has to find it, to uncount its bytes.
+-- The record of a failed job outlives its time by a day, in which a sweep finds it and uncounts its bytes.
 local FOUND_MS = 86400000
 
 -- A number that no expiry can hold would end the script midway: 30,000 years are for ever.
@@ -11,21 +11,31 @@ local function kept_ms(ttl, least)
   return string.format('%.0f', math.max(least, math.min(math.ceil(ttl * 1000), 1e15)))
 end
 
-local function forget_failed(count)
-  local dropped = call('ZPOPMIN', P .. 'failed', count)
-  local bytes = 0
-  for i = 1, #dropped, 2 do
-    bytes = bytes + call('STRLEN', P .. 'job:' .. dropped[i])
-    call('UNLINK', P .. 'job:' .. dropped[i])
+-- Removes the records of these jobs, which `failed` does not hold any more. Returns the bytes of those it holds.
+local function drop_failed(keys)
+  local bytes, gone = 0, false
+  for _, key in ipairs(keys) do
+    local length = call('STRLEN', P .. 'job:' .. key)
+    bytes, gone = bytes + length, gone or length == 0
+    call('UNLINK', P .. 'job:' .. key)
   end
-  return call('HINCRBY', P .. 'meta', 'failed_bytes', -bytes)
+  if not gone then return call('HINCRBY', P .. 'meta', 'failed_bytes', -bytes) end
+  -- One had outlived its time with nobody there to sweep it: how long it was, the others tell.
+  bytes = 0
+  for _, key in ipairs(call('ZRANGE', P .. 'failed', 0, -1)) do bytes = bytes + call('STRLEN', P .. 'job:' .. key) end
+  call('HSET', P .. 'meta', 'failed_bytes', bytes)
+  return bytes
+end
+
+local function forget_failed(count)
+  local dropped, keys = call('ZPOPMIN', P .. 'failed', count), {}
+  for i = 1, #dropped, 2 do keys[#keys + 1] = dropped[i] end
+  return drop_failed(keys)
 end
 
 -- Forgets the record that an earlier life of this key left.
 local function drop_record(key)
-  if call('ZREM', P .. 'failed', key) == 1 then
-    call('HINCRBY', P .. 'meta', 'failed_bytes', -call('STRLEN', P .. 'job:' .. key))
-  end
+  if call('ZREM', P .. 'failed', key) == 1 then drop_failed({ key }) end
   call('ZREM', P .. 'finished', key)
   call('UNLINK', P .. 'job:' .. key)
 end
