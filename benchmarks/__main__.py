@@ -40,8 +40,8 @@ Compares this project with other job queues on a private server: how fast jobs a
 how long one takes, and what it costs Redis. Ends with a table, and a file that holds every sample.
 
   python -m benchmarks --quick                 a first impression, in about a minute
-  python -m benchmarks                         this project, arq and RQ, everything
-  python -m benchmarks --compare all           all contenders: what docs/benchmarks.md shows
+  python -m benchmarks                         this project, arq and RQ, everything: a quarter of an hour
+  python -m benchmarks --compare all           all contenders: what docs/benchmarks.md shows, 45 minutes
   python -m benchmarks --compare bullmq --measures drain --workloads async_noop --concurrency 10,100
   python -m benchmarks report FILE             the tables of a run again
   python -m benchmarks report FILE --docs docs writes docs/benchmarks.md with its charts
