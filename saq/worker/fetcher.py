@@ -57,7 +57,6 @@ class Fetcher:
         idle_limit: float | None = None,
         drained: Callable[[], None] | None = None,
     ) -> None:
-        self.last_claim = 0.0
         self._queue = queue
         self._run = run
         self._slots = slots

@@ -61,7 +61,6 @@ class Run:
         "deadline",
         "error",
         "job",
-        "overdue",
         "running",
         "settled",
         "task",
@@ -80,8 +79,6 @@ class Run:
         self.thread = False
         self.why: Why | None = None
         self.error = ""
-        #: Whether it did not end when it was interrupted.
-        self.overdue = False
         #: Whether its outcome is decided.
         self.settled = False
         #: Whether its thread is not waited for any more.
@@ -385,7 +382,6 @@ class Runner:
     def _give_up(self, run: Run) -> None:
         """It was told to end and did not."""
         job = run.job
-        run.overdue = True
         logger.warning(
             "%s %s and cannot be stopped: its slot stays taken until it ends",
             job.info(),

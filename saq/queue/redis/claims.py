@@ -218,8 +218,7 @@ class Claims:
         gone = set(lost)
         for job in jobs:
             if job._member in gone:
-                self.held.pop(job.key, None)
-                self._suspects.discard(job.key)
+                self._drop(job)
         return [job for job in jobs if job._member not in gone]
 
     def found(self, lost: list[bytes], aborted: list[tuple[bytes, str]]) -> None:
@@ -229,8 +228,7 @@ class Claims:
             if job is not None:
                 logger.warning("Lost the lease of %s: another worker may run it", job.info())
                 job._member = None  # type: ignore[misc]
-                self.held.pop(job.key, None)
-                self._suspects.discard(job.key)
+                self._drop(job)
                 for claimant in self._claimants:
                     claimant.on_lost(job)
         for member, reason in aborted:
@@ -242,6 +240,10 @@ class Claims:
                     claimant.on_abort(job, reason)
             elif job is None and self._claiming:
                 self._early_aborts[member] = reason
+
+    def _drop(self, job: Job) -> None:
+        self.held.pop(job.key, None)
+        self._suspects.discard(job.key)
 
     def _owned(self, member: bytes) -> Job | None:
         job = self.held.get(key_of(member))

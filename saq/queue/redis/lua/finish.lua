@@ -8,10 +8,9 @@ if answer then return answer end
 local key = ARGV[3]
 local place, value, run = place_of(key)
 if value and place ~= 'active' then
-  local history = run and string.format(';a%d;b%.0f;w%s', run.attempts, run.started, run.worker) or ''
   call('ZREM', P .. 'queued', key)
   call('ZREM', P .. 'scheduled', key)
-  finish({ key }, { value }, { ARGV[4] }, { ARGV[5] .. history }, { ARGV[6] })
+  finish({ key }, { value }, { ARGV[4] }, { ARGV[5] .. run_suffix(run) }, { ARGV[6] })
 end
 send_mail()
 return remember({ place })

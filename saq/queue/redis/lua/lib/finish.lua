@@ -119,9 +119,12 @@ local function finish(keys, values, statuses, suffixes, bodies)
   end
 end
 
+-- What the header of a record says of the attempts so far, if there were any.
+local function run_suffix(run)
+  return run and string.format(';a%d;b%.0f;w%s', run.attempts, run.started, run.worker) or ''
+end
+
 -- Ends one job for a reason of the scripts' own, or of somebody who does not own it.
 local function finish_one(key, value, status, reason, run)
-  local suffix = ';e' .. #reason
-  if run then suffix = suffix .. string.format(';a%d;b%.0f;w%s', run.attempts, run.started, run.worker) end
-  finish({ key }, { value }, { status }, { suffix }, { reason })
+  finish({ key }, { value }, { status }, { ';e' .. #reason .. run_suffix(run) }, { reason })
 end
