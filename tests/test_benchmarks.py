@@ -1,10 +1,11 @@
-"""The benchmarks work: a tiny run of this project, its report, and that a run leaves nothing behind.
+"""The benchmarks work: a tiny run of this project, its report, its gates, and that a run leaves nothing behind.
 
 Contenders from outside are not run here: they have environments of their own.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -22,8 +23,15 @@ from redis import Redis
 from benchmarks import charts, environments, plan, registry, report, stats, workloads
 from benchmarks.__main__ import main
 from benchmarks.figures import TARGETS, Figures
+from benchmarks.gate import calls, contenders, exact, kernels, pipeline, planted, revisions, trial
+from benchmarks.gate.imports import imports
+from benchmarks.gate.revisions import probe
+from benchmarks.gate.scenarios import SCENARIOS
+from benchmarks.progress import Progress
 from benchmarks.server import Target
+from saq import _speedups
 from tests.conftest import SERVER_KIND
+from tests.servers import Server
 
 ROOT = Path(__file__).parent.parent
 SVG = "{http://www.w3.org/2000/svg}"
@@ -290,6 +298,298 @@ def test_the_slower_network_delays_every_round_trip() -> None:
         begin = time.perf_counter()
         assert pipeline.execute() == [True] * 500
         assert time.perf_counter() - begin < 500 * 0.02 / 2
+
+
+# The gates --------------------------------------------------------------------------------------------------
+
+
+def test_the_record_covers_every_scenario_and_reads_well() -> None:
+    text = exact.RECORD.read_text()
+    recorded = json.loads(text)
+    assert list(recorded["scenarios"]) == list(SCENARIOS)
+    for counted in recorded["python calls"].values():
+        assert counted.keys() == SCENARIOS.keys()
+    assert exact.as_text(recorded) == text
+    assert not list(exact.differences(recorded, recorded))
+
+
+def changed(**row: Any) -> set[str]:
+    """What is named when a scenario has changed so."""
+    recorded = {
+        "calls": {"EVALSHA": 1.0},
+        "trips": 1.0,
+        "inside": {"hset": 2.0},
+        "bytes in": 200.0,
+        "memory": 196,
+        "left": ["jobs"],
+    }
+    return {difference.text for difference in exact.row_differences("a", recorded, recorded | row)}
+
+
+def test_a_counter_that_is_not_as_recorded_is_named_for_better_or_worse() -> None:
+    assert changed() == set()
+    assert changed(calls={"EVALSHA": 1.0, "PING": 1.0}) == {"calls PING 0 → 1 per operation"}
+    assert changed(calls={}) == {"calls EVALSHA 1 → 0 per operation"}
+    assert changed(trips=2.0) == {"trips 1 → 2 per operation"}
+    assert changed(inside={"hset": 2.005}) == {"inside HSET 2 → 2.005 per operation"}
+    assert changed(left=["jobs", "meta"]) == {"left ['jobs'] → ['jobs', 'meta']"}
+    assert changed(**{"bytes in": 201.0, "memory": 200}) == set()
+    assert changed(**{"bytes in": 198.0, "memory": 180}) == {
+        "bytes in 200 → 198 per operation",
+        "memory 196 → 180 per operation",
+    }
+
+
+def test_imports_and_calls_that_are_not_as_recorded_are_named() -> None:
+    recorded = json.loads(exact.RECORD.read_text())
+    version = next(iter(recorded["python calls"]))
+    name = next(iter(SCENARIOS))
+    found = json.loads(exact.RECORD.read_text())
+    found["imports"]["own"].append("saq.web.app")
+    found["imports"]["others"].remove("asyncio")
+    found["python calls"] = {version: found["python calls"][version], "2.7": {}}
+    found["python calls"][version][name] += 1
+    del found["scenarios"][name]
+    texts = [difference.text for difference in exact.differences(recorded, found)]
+    assert texts[:2] == ["imports its module saq.web.app", "no longer imports the module asyncio"]
+    assert texts[2] == "is on record and was not measured"
+    assert texts[3].startswith("python calls ")
+    assert len(texts) == 4
+
+
+def test_imports_are_those_of_saq() -> None:
+    found = imports()
+    assert {"saq.job", "saq.queue.base", "saq.worker.worker"} <= set(found.own)
+    assert {"asyncio", "orjson"} <= set(found.others)
+    # What nobody pays for who does not use it.
+    assert not {"redis", "aiohttp", "saq.web", "saq.cli"} & {*found.own, *found.others}
+    assert found.all > len(found.own) + len(found.others)
+
+
+def test_commands_and_round_trips_are_counted_apart() -> None:
+    with Server() as server:
+        alone = exact.measure_one(server, SCENARIOS["read a job"])
+        together = exact.measure_one(server, SCENARIOS["read ten jobs at once"])
+        planted_in = exact.measure_one(server, planted.with_command)
+    assert alone["calls"] == together["calls"] == {"EVALSHA": 1.0}
+    assert (alone["trips"], together["trips"]) == (1.0, 0.1)
+    assert planted_in["calls"] == {"EVALSHA": 1.0, "PING": 1.0}
+    assert planted_in["trips"] == 2.0
+    # What the client sends is not counted again among what the scripts do.
+    assert "ping" not in planted_in["inside"]
+    assert 100 < planted_in["memory"] < 500
+
+
+def test_one_python_call_more_is_counted_as_one() -> None:
+    with Server() as server:
+        counted = calls.count(server, planted.__name__)
+    assert counted["planted"] == counted["plain"] + 1
+
+
+def test_every_other_round_of_a_trial_is_the_mirror_image_of_the_one_before() -> None:
+    rounds = [trial.order(round) for round in range(6)]
+    assert len(set(rounds)) == 6
+    assert all(rounds[k] == rounds[k + 1][::-1] for k in (0, 2, 4))
+
+
+def made_up_trial(head: float, copy: float = 1.0, noise: float = 0.0, seconds: bool = True) -> trial.Trial:
+    """Nine rounds in which head and copy take so many times as long as the base."""
+    shifts = [1 + noise * k / 4 for k in range(-4, 5)]
+    values = [(1.0, head * shift, copy * shift) for shift in shifts]
+    if not seconds:
+        values = [(1 / base, 1 / slow, 1 / other) for base, slow, other in values]
+    return trial.Trial("made up", seconds, values)
+
+
+@pytest.mark.parametrize("seconds", [True, False])
+def test_slower_is_what_is_beyond_the_limit_and_beyond_the_control(seconds: bool) -> None:
+    slow = made_up_trial(1.3, seconds=seconds)
+    assert slow.slower.median == pytest.approx(1.3)
+    assert slow.is_slower(0.25)
+    assert not slow.is_slower(0.35)
+    assert not made_up_trial(0.7, seconds=seconds).is_slower(0.25)
+    # Where the base differs from itself by as much, nothing is said.
+    assert not made_up_trial(1.3, noise=0.5, seconds=seconds).is_slower(0.25)
+    assert made_up_trial(2.5, noise=0.5, seconds=seconds).is_slower(0.25)
+    # The head is compared with both copies of the base: what shifts one alone does not shift the verdict.
+    assert made_up_trial(1.2, copy=1.2, seconds=seconds).slower.median == pytest.approx(1.2**0.5)
+
+
+def test_an_interval_grows_narrower_with_the_number_of_samples() -> None:
+    few, many = (trial.Ratio.of([1 + k / n for k in range(n)]) for n in (5, 101))
+    assert (few.low, few.high) == (1.0, 1.8)
+    assert 0 < many.high - many.low < 0.2
+
+
+def test_a_table_says_who_was_slower_and_what_was_not_compared() -> None:
+    lines = list(
+        trial.table(
+            [
+                made_up_trial(1.3),
+                made_up_trial(1.3, noise=0.5),
+                trial.Trial("lacking", False, absent="AttributeError: enqueue_many"),
+                trial.Trial("broken", False, failures=["Wrong: 3 jobs were lost"]),
+            ],
+            0.25,
+        )
+    )
+    assert "+30.0 %" in lines[1]
+    assert lines[1].endswith("✗ slower")
+    assert lines[2].endswith("? so is the control: take more --samples")
+    assert "enqueue_many" in lines[3]
+    assert "✗" in lines[4]
+    assert "3 jobs were lost" in lines[4]
+
+
+ENQUEUE = trial.PROBES[2]
+
+
+def test_a_trial_measures_every_side_and_names_what_a_base_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "SCALE", 0.01)
+    whole = probe("this checkout", ROOT).environment
+    (tmp_path / "sitecustomize.py").write_text("from saq.queue.base import Queue\ndel Queue.enqueue_many\n")
+    path = os.pathsep.join([str(tmp_path), whole.env["PYTHONPATH"]])
+    older = dataclasses.replace(whole, env=whole.env | {"PYTHONPATH": path})
+
+    def run(base: Any, head: Any) -> list[trial.Trial]:
+        return trial.run({"base": base, "head": head, "copy": base}, 1, Progress(), [ENQUEUE])
+
+    for one in run(whole, whole):
+        assert len(one.rounds) == 1
+        assert not one.absent
+        assert not one.failures
+        assert one.slower.median > 0
+    for one in run(older, whole):
+        assert "enqueue_many" in one.absent
+        assert not one.failures
+        assert not one.rounds
+    for one in run(whole, older):
+        assert "enqueue_many" in one.failures[0]
+        assert not one.rounds
+
+
+@pytest.fixture
+def small_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with one commit, and changes since."""
+    root = tmp_path / "checkout"
+    package = root / "saq"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(revisions, "ROOT", root)
+
+    def git(*words: str) -> None:
+        settings = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", "-C", str(root), *settings, *words], check=True, capture_output=True)
+
+    (package / "__init__.py").write_text("NUMBER = 1\n")
+    (package / "gone.py").write_text("")
+    (root / ".gitignore").write_text("*.so\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "one")
+    (package / "__init__.py").write_text("NUMBER = 2\n")
+    (package / "new.py").write_text("")
+    (package / "old.so").write_text("")
+    (package / "gone.py").unlink()
+    return root
+
+
+def test_a_revision_and_the_working_tree_are_copied_as_they_are(
+    small_repository: Path, tmp_path: Path
+) -> None:
+    made = revisions.copies("HEAD", tmp_path / "copies")
+    assert made[1].title == "the working tree"
+    assert made[0].title.startswith("HEAD (")
+    contents = []
+    for name in ("base", "head", "copy"):
+        package = tmp_path / "copies" / name / "saq"
+        files = {path.name for path in package.iterdir() if path.is_file()}
+        contents.append(((package / "__init__.py").read_text(), files))
+    base = ("NUMBER = 1\n", {"__init__.py", "gone.py"})
+    assert contents == [base, ("NUMBER = 2\n", {"__init__.py", "new.py"}), base]
+    assert not any(copy.compiled for copy in made)
+
+
+def test_what_cannot_be_compared_says_why(
+    small_repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["gate", "--against", "nonsense"]) == 2
+    assert "there is no revision 'nonsense'" in capsys.readouterr().out
+    (small_repository / "saq" / "__init__.py").write_text("import something_that_is_not_installed\n")
+    assert main(["gate", "--against", "HEAD"]) == 2
+    said = capsys.readouterr().out
+    assert "the working tree cannot be imported" in said
+    assert "something_that_is_not_installed" in said
+
+
+def test_floors_and_ceilings_can_be_missed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "JOBS", 500)
+    monkeypatch.setattr(pipeline, "ROUNDS", 1)
+    for floor, held in ((0.0, True), (1e6, False)):
+        monkeypatch.setattr(pipeline, "FLOOR", floor)
+        assert pipeline.check(Progress()) is held
+    floor = contenders.FLOORS[0]
+    ours, theirs = (registry.load(name).best for name in ("saq", floor.contender))
+
+    def samples(rate: float) -> list[dict[str, Any]]:
+        where = {"workload": floor.workload, "concurrency": floor.concurrency}
+        mine = {"arm": ours.name, **where, "values": {"per_second": rate}}
+        return [mine, {"arm": theirs.name, **where, "values": {"per_second": 1.0}}]
+
+    assert contenders.judge(floor, ours, theirs, samples(floor.times * 1.1)) is True
+    assert contenders.judge(floor, ours, theirs, samples(floor.times * 0.9)) is False
+    assert contenders.judge(floor, ours, theirs, samples(1.0)[:1]) is None
+    assert contenders.judge(floor, ours, theirs, samples(1.0)[1:]) is False
+    assert f"floor {floor.times:g}" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not _speedups.COMPILED, reason="compares compiled kernels")
+def test_a_kernel_above_its_ceiling_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "CASES", kernels.CASES[:2])
+    monkeypatch.setattr(kernels, "ROUNDS", 2)
+    first, second = (name for name, *_ in kernels.CASES)
+    monkeypatch.setattr(kernels, "CEILINGS", {first: 0.001, second: 100.0})
+    assert not kernels.check(Progress(), strict=False)
+    said = capsys.readouterr().out
+    assert f"✗ {first}" in said
+    assert "1 of 2" in said
+
+
+def test_what_is_missing_fails_only_if_asked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody_else(contender: registry.Contender, say: Any) -> environments.Environment:
+        if contender.kind != "checkout":
+            raise environments.Unavailable("the package index does not answer")
+        return environments.environment(contender, say)
+
+    monkeypatch.setattr(contenders, "environment", nobody_else)
+    monkeypatch.setattr(_speedups, "COMPILED", False)
+    for strict in (False, True):
+        assert contenders.check(Progress(), strict) is not strict
+        said = capsys.readouterr().out
+        assert "arq is not there: the package index does not answer" in said
+        assert kernels.check(Progress(), strict) is not strict
+        assert "not compiled" in capsys.readouterr().out
+
+
+def test_wrong_arguments_of_the_gate_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv, word in (
+        (["fast"], "fast"),
+        (["--samples", "0", "--against", "HEAD"], "--samples"),
+        (["exact", "--update"], "--update"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["gate", *argv])
+        assert word in capsys.readouterr().err
+
+
+# Runs that are ended ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")

@@ -1,13 +1,15 @@
-"""What an operation costs, counted rather than timed.
+"""What an operation costs Redis and the network, counted rather than timed.
 
-Owns the scenarios and the counting. Must not judge: `exact.py` compares with what is on record.
+Owns the counting. Must not judge: `exact.py` compares with what is on record.
 
 Each scenario is run for N and for 2 N operations on a private server; the difference per operation is its
 cost, and whatever it costs once cancels out. Counted are
 
     calls     commands that the client sends, by name
+    trips     round trips: commands that one connection sends in the same turn of the loop share one
     inside    commands that the scripts run, by name
     bytes     on the wire, to the server and back
+    memory    bytes that stay behind in Redis: those of a queued job, of a finished one
     left      keys that are still there afterwards, by kind
 """
 
@@ -15,16 +17,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from saq.job import Job, Status
-from saq.queue.backend import Settlement
+from benchmarks.gate.scenarios import Operation, warm_up
 from saq.queue.redis import RedisQueue
 from saq.queue.redis.wire import Wire
 from tests.servers import Server
@@ -33,172 +31,69 @@ from tests.servers import Server
 #: it is no multiple of what goes out in one batch.
 N = 400
 
-Operation = Callable[[RedisQueue, int], Awaitable[None]]
-
 
 class Cost(NamedTuple):
     """What one operation costs."""
 
     calls: dict[str, float]
+    trips: float
     inside: dict[str, float]
     bytes_in: float
     bytes_out: float
+    memory: float
     left: list[str]
 
 
-async def _enqueue(queue: RedisQueue, n: int) -> None:
-    for i in range(n):
-        await queue.enqueue(new_job(i))
+class _Count(NamedTuple):
+    """What was counted in one run."""
 
-
-async def _enqueue_together(queue: RedisQueue, n: int) -> None:
-    await asyncio.gather(*(queue.enqueue(new_job(i)) for i in range(n)))
-
-
-async def _enqueue_many(queue: RedisQueue, n: int) -> None:
-    await queue.enqueue_many(new_job(i) for i in range(n))
-
-
-async def _enqueue_later(queue: RedisQueue, n: int) -> None:
-    for i in range(n):
-        await queue.enqueue(new_job(i, scheduled=4_000_000_000 + i))
-
-
-async def _drain(queue: RedisQueue, n: int, at_once: int) -> None:
-    await queue.enqueue_many(new_job(i) for i in range(n))
-    done: list[Settlement] = []
-    settled = 0
-    while settled < n:
-        step = await queue.step(done, min(at_once, n - settled - len(done)))
-        settled += len(done)
-        done = [queue.settle(job, Status.COMPLETE, result=1) for job in step.jobs]
-
-
-async def _drain_one(queue: RedisQueue, n: int) -> None:
-    await _drain(queue, n, 1)
-
-
-async def _drain_ten(queue: RedisQueue, n: int) -> None:
-    await _drain(queue, n, 10)
-
-
-async def _drain_forty(queue: RedisQueue, n: int) -> None:
-    await _drain(queue, n, 40)
-
-
-async def _each_claimed(queue: RedisQueue, n: int) -> AsyncIterator[Job]:
-    for i in range(n):
-        await queue.enqueue(new_job(i))
-        yield (await queue.step((), 1)).jobs[0]
-
-
-async def _fail(queue: RedisQueue, n: int) -> None:
-    async for job in _each_claimed(queue, n):
-        await queue.step([queue.settle(job, Status.FAILED, error="x" * 100)], 0)
-
-
-async def _retry(queue: RedisQueue, n: int) -> None:
-    async for job in _each_claimed(queue, n):
-        await queue.step([queue.settle_retry(job, "x" * 100, 0.0)], 0)
-        again = (await queue.step((), 1)).jobs[0]
-        await queue.step([queue.settle(again, Status.COMPLETE)], 0)
-
-
-async def _update(queue: RedisQueue, n: int) -> None:
-    async for job in _each_claimed(queue, n):
-        await queue.update(job, progress=0.5)
-        await queue.step([queue.settle(job, Status.COMPLETE)], 0)
-
-
-async def _abort_queued(queue: RedisQueue, n: int) -> None:
-    for i in range(n):
-        job = new_job(i)
-        await queue.enqueue(job)
-        await queue.abort(job, "no more")
-
-
-async def _read(queue: RedisQueue, n: int) -> None:
-    await queue.enqueue(new_job(0))
-    for _ in range(n):
-        await queue.job(new_job(0).key)
-
-
-async def _info(queue: RedisQueue, n: int) -> None:
-    await queue.enqueue(new_job(0))
-    for _ in range(n):
-        await queue.info()
-
-
-async def _tick(queue: RedisQueue, n: int) -> None:
-    await queue.tick("entry", 1_700_000_000, new_job(0))
-    for i in range(n):
-        await queue.tick("entry", 1_700_000_001 + i, new_job(i))
-
-
-async def _sweep(queue: RedisQueue, n: int) -> None:
-    for _ in range(n):
-        await queue.sweep()
-
-
-async def _look(queue: RedisQueue, n: int) -> None:
-    for _ in range(n):
-        await queue.step((), 10)
-
-
-SCENARIOS: dict[str, Operation] = {
-    "enqueue one by one": _enqueue,
-    "enqueue together": _enqueue_together,
-    "enqueue in bulk": _enqueue_many,
-    "enqueue for later": _enqueue_later,
-    "enqueue and drain by 1": _drain_one,
-    "enqueue and drain by 10": _drain_ten,
-    "enqueue and drain by 40": _drain_forty,
-    "enqueue, claim, fail": _fail,
-    "enqueue, claim, retry, complete": _retry,
-    "enqueue, claim, update, complete": _update,
-    "enqueue, abort": _abort_queued,
-    "read a job": _read,
-    "read the counts": _info,
-    "cron tick": _tick,
-    "sweep": _sweep,
-    "look for work": _look,
-}
-
-
-def new_job(number: int, **fields: Any) -> Job:
-    """A job whose bytes are as many as those of any other."""
-    return Job("function", {"number": 100_000 + number}, key=f"key-{100_000 + number}", **fields)
+    calls: Counter[str]
+    served: Counter[str]
+    sums: Counter[str]
+    left: list[str]
 
 
 @contextlib.contextmanager
-def _counted() -> Iterator[Counter[str]]:
+def _counted(calls: Counter[str], sums: Counter[str]) -> Iterator[None]:
     """Counts what every connection of this process sends."""
-    calls: Counter[str] = Counter()
-    send = Wire.send
+    send, write = Wire.send, Wire.write
+    #: Those that have sent something in this turn of the loop.
+    sending: set[Wire] = set()
 
-    def counting(wire: Wire, *command: Any) -> asyncio.Future[Any]:
-        calls[str(command[0])] += 1
+    def count(wire: Wire, command: tuple[Any, ...]) -> None:
+        calls[str(command[0]).lower()] += 1
+        if wire not in sending:
+            sums["trips"] += 1
+            sending.add(wire)
+            asyncio.get_running_loop().call_soon(sending.discard, wire)
+
+    def counting_send(wire: Wire, *command: Any) -> asyncio.Future[Any]:
+        count(wire, command)
         return send(wire, *command)
 
-    Wire.send = counting  # type: ignore[method-assign,assignment]
+    def counting_write(wire: Wire, *command: Any) -> None:
+        count(wire, command)
+        write(wire, *command)
+
+    Wire.send, Wire.write = counting_send, counting_write  # type: ignore[method-assign,assignment]
     try:
-        yield calls
+        yield
     finally:
-        Wire.send = send  # type: ignore[method-assign]
+        Wire.send, Wire.write = send, write  # type: ignore[method-assign]
 
 
-async def _run(server: Server, operation: Operation, n: int) -> tuple[Counter[str], Counter[str], list[str]]:
-    """Calls, server-side counters and what is left, of ``n`` operations."""
+async def _run(server: Server, operation: Operation, n: int) -> _Count:
     client = server.client()
     server.flush()
+    calls: Counter[str] = Counter()
+    sums: Counter[str] = Counter()
     queue = RedisQueue.from_url(server.url())
     try:
-        # Handshake, script cache and the first entries of everything are not what is counted.
-        await _warm_up(queue, operation)
+        await warm_up(queue, operation)
         server.flush()
         client.config_resetstat()
         before = client.info("stats")
-        with _counted() as calls:
+        with _counted(calls, sums):
             await operation(queue, n)
         after = client.info("stats")
         stats = client.info("commandstats")
@@ -206,23 +101,14 @@ async def _run(server: Server, operation: Operation, n: int) -> tuple[Counter[st
         await queue.disconnect()
     served: Counter[str] = Counter()
     for name, row in stats.items():
-        served[name.removeprefix("cmdstat_").replace("|", " ")] = row["calls"]
-    for name in ("info", "config resetstat", "client setinfo", "client setname"):
+        served[name.removeprefix("cmdstat_").partition("|")[0]] += row["calls"]
+    for name in ("info", "config", "client"):
         del served[name]
-    served["bytes in"] = after["total_net_input_bytes"] - before["total_net_input_bytes"]
-    served["bytes out"] = after["total_net_output_bytes"] - before["total_net_output_bytes"]
-    left = sorted({_kind(key.decode()) for key in client.scan_iter()})
-    return calls, served, left
-
-
-async def _warm_up(queue: RedisQueue, operation: Operation) -> None:
-    await operation(queue, 2)
-    # Call numbers of two digits would cost a byte less than those of three.
-    while queue._session.calls._number < 99:
-        await queue.abort(Job("none", key="none", queue=queue), "")
-    lanes = [*queue._session.steps, queue._session.outbox._lane]
-    for lane in lanes:
-        lane._number = max(lane._number, 99)
+    sums["bytes in"] = after["total_net_input_bytes"] - before["total_net_input_bytes"]
+    sums["bytes out"] = after["total_net_output_bytes"] - before["total_net_output_bytes"]
+    keys = list(client.scan_iter(count=1000))
+    sums["memory"] = sum(client.memory_usage(key, samples=0) or 0 for key in keys)
+    return _Count(calls, served, sums, sorted({_kind(key.decode()) for key in keys}))
 
 
 def _kind(key: str) -> str:
@@ -233,26 +119,23 @@ def _kind(key: str) -> str:
 
 async def cost_of(server: Server, operation: Operation) -> Cost:
     """What one operation costs, by the difference between N and 2 N of them."""
-    calls, served, _ = await _run(server, operation, N)
-    calls_2, served_2, left = await _run(server, operation, 2 * N)
-    sent = {name.lower() for name in calls_2}
+    one = await _run(server, operation, N)
+    two = await _run(server, operation, 2 * N)
 
-    def slope(two: Counter[str], one: Counter[str]) -> dict[str, float]:
-        rows = {name: round((two[name] - one[name]) / N, 3) for name in sorted(two)}
+    def slopes(first: Counter[str], second: Counter[str]) -> dict[str, float]:
+        rows = {name: round((second[name] - first[name]) / N, 3) for name in sorted(first | second)}
         return {name: value for name, value in rows.items() if value}
 
-    inside = slope(served_2, served)
-    bytes_in, bytes_out = inside.pop("bytes in"), inside.pop("bytes out")
-    for name in sent:
-        inside.pop(name, None)
-    return Cost(slope(calls_2, calls), inside, bytes_in, bytes_out, left)
-
-
-def imported_modules() -> int:
-    """How many modules `import saq` brings with it."""
-    script = (
-        "import sys, json; before = set(sys.modules); import saq; "
-        "print(json.dumps(len(set(sys.modules) - before)))"
+    calls = slopes(one.calls, two.calls)
+    # The server counts what scripts run under the same names as what clients send.
+    inside = slopes(one.served - one.calls, two.served - two.calls)
+    sums = slopes(one.sums, two.sums)
+    return Cost(
+        calls={name.upper(): value for name, value in calls.items()},
+        trips=sums.get("trips", 0.0),
+        inside=inside,
+        bytes_in=sums.get("bytes in", 0.0),
+        bytes_out=sums.get("bytes out", 0.0),
+        memory=round(sums.get("memory", 0.0)),
+        left=two.left,
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, timeout=60)
-    return int(json.loads(done.stdout))
