@@ -2,8 +2,7 @@
 
 from saq.job import CronJob, Job, Status
 from saq.queue import Queue
+from saq.version import __version__ as __version__
 from saq.worker import Worker
-
-__version__ = "1.0.0"
 
 __all__ = ["CronJob", "Job", "Queue", "Status", "Worker"]

@@ -1,20 +1,40 @@
 """The command line.
 
-Owns its words. A settings path holds a dot, so further verbs are bare first words.
+Owns its words. A settings path holds a dot, so further verbs are bare first words. Each is a module with a
+`main` of its own, which takes the words behind it and returns the exit code.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import saq
 from saq import _speedups
+from saq.version import __version__
 
-EPILOG = """\
+
+class Verb(NamedTuple):
+    """A command beside that of the worker: its words, what it does, and the module that does it."""
+
+    words: str
+    does: str
+    module: str
+
+
+VERBS = {
+    "demo": Verb("[FOLDER]", "a server, a worker and real jobs, from nothing", "saq.demo"),
+    "repair": Verb("SETTINGS", "checks what Redis holds of a queue, and mends it", "saq.repair"),
+}
+_VERB_LINES = "\n".join(
+    f"  {f'saq {name} {verb.words}':<22} {verb.does}; see saq {name} --help" for name, verb in VERBS.items()
+)
+
+EPILOG = f"""\
 verbs:
-  saq demo [FOLDER]   a server, a worker and real jobs, from nothing; see saq demo --help
+{_VERB_LINES}
 
 environment:
   AUTH_USER, AUTH_PASSWORD   who may use the web interface [admin, unset: everybody who reaches it]
@@ -28,7 +48,7 @@ def version() -> str:
     """What runs here, in one line."""
     kind = "compiled" if _speedups.COMPILED else "uncompiled"
     python = ".".join(map(str, sys.version_info[:3]))
-    return f"saq {saq.__version__} (speedups {kind}: {_speedups.FILE}, Python {python})"
+    return f"saq {__version__} (speedups {kind}: {_speedups.FILE}, Python {python})"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -96,20 +116,12 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _demo(arguments: Sequence[str]) -> int:
-    from saq.demo import main as demo
-
-    return demo(arguments)
-
-
-VERBS: dict[str, Callable[[Sequence[str]], int]] = {"demo": _demo}
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] in VERBS:
-        return VERBS[words[0]](words[1:])
+        code: int = importlib.import_module(VERBS[words[0]].module).main(words[1:])
+        return code
     options = build_parser().parse_args(words)
     from saq.runner import run
 

@@ -118,6 +118,8 @@ class Job:
     _charged: ClassVar[int] = 0
     #: Leases that it lost before this claim.
     _lost: ClassVar[int] = 0
+    #: Its attempts that did not end it, as Redis holds them.
+    _past: ClassVar[bytes] = b""
     #: The fence of the claim that this handle stands for: `<token>:<key>`, or None for a guest.
     _member: ClassVar[bytes | None] = None
     _EXCLUDE_NON_FULL: ClassVar[frozenset[str]] = frozenset(
@@ -276,6 +278,7 @@ class Job:
         for field in dataclasses.fields(job):
             setattr(self, field.name, getattr(job, field.name))
         self.__dict__["_charged"] = job._charged
+        self.__dict__["_past"] = job._past
 
 
 def _same(a: object, b: object) -> bool:

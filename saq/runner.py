@@ -9,7 +9,7 @@ from saq.errors import SaqError
 from saq.settings import import_settings
 from saq.worker.process import check_health, start
 from saq.worker.supervisor import Supervisor
-from saq.worker.worker import Worker
+from saq.worker.worker import Worker, checkup
 
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
@@ -70,7 +70,9 @@ def work(
     host: str,
     insecure: bool,
 ) -> None:
-    """One of several worker processes; the first serves the web interface."""
+    """One of several worker processes; the first serves the web page, and says how the server is set up."""
+    if index > 0:
+        checkup.setLevel(logging.ERROR)
     run(
         settings,
         verbose=verbose,

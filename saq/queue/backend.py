@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from typing import Any, NamedTuple, Protocol
 
 from saq.job import Job, Status
+from saq.queue.views import Place, Report, Views
 from saq.types import CountKind, QueueInfo, WorkerInfo
 
 
@@ -44,6 +45,39 @@ class Step(NamedTuple):
     paused: bool
 
 
+class Finding(NamedTuple):
+    """Something that a repair found wrong.
+
+    Args:
+        kind: what it is, in a word.
+        key: that of the job, or the name of something that is no job.
+        wrong: what is wrong with it.
+        remedy: what is done about it, or has to be.
+        mended: whether that is done.
+    """
+
+    kind: str
+    key: str
+    wrong: str
+    remedy: str
+    mended: bool
+
+
+class Progress(NamedTuple):
+    """How far a repair has come.
+
+    Args:
+        part: what is looked through at present; 'done' at the end.
+        looked, total: entries of it.
+        tidied: what was put in order so far without being a fault: entries whose records have expired.
+    """
+
+    part: str
+    looked: int
+    total: int
+    tidied: int
+
+
 class Claimant(Protocol):
     """Who claims jobs from a queue: told what happens to them from outside."""
 
@@ -57,6 +91,9 @@ class Claimant(Protocol):
 
     def on_news(self) -> None:
         """There may be something to claim: look."""
+
+    def on_quiet(self, quiet: bool) -> None:
+        """It shall take no jobs for the time being, or take jobs again."""
 
 
 class Backend(ABC):
@@ -73,6 +110,11 @@ class Backend(ABC):
     @abstractmethod
     def job_id(self, job_key: str) -> str:
         """The full name of a job."""
+
+    @property
+    @abstractmethod
+    def views(self) -> Views:
+        """What is read of it to be shown."""
 
     @abstractmethod
     async def info(self, jobs: bool = False, offset: int = 0, limit: int = 10) -> QueueInfo:
@@ -137,12 +179,20 @@ class Backend(ABC):
         """This process does not know the function. Some other worker may."""
 
     @abstractmethod
-    async def wait_for_work(self, timeout: float) -> bool:
+    def settle_unstarted(self, job: Job) -> Settlement:
+        """Claimed, and given back before it was started: as if it had not been claimed."""
+
+    @abstractmethod
+    async def wait_for_work(self, timeout: float) -> None:
         """Waits until there may be something to claim, ``timeout`` seconds at the most."""
 
     @abstractmethod
+    async def claim_when_woken(self, claims: int, timeout: float) -> Step:
+        """The same, and claims up to ``claims`` jobs in that very moment, without a round trip between."""
+
+    @abstractmethod
     def stop_waiting_for_work(self) -> None:
-        """Ends a ``wait_for_work`` early: who has no room for a job must not hold the marker."""
+        """Has a ``claim_when_woken`` return at once."""
 
     @abstractmethod
     async def attach(self, claimant: Claimant, lease: float, max_lost: int) -> None:
@@ -159,6 +209,10 @@ class Backend(ABC):
     @abstractmethod
     async def register(self, worker_id: str, info: WorkerInfo, functions: Iterable[str], ttl: float) -> None:
         """Says for ``ttl`` seconds that a worker lives and which functions it knows; 0 takes it back."""
+
+    @abstractmethod
+    async def report(self, worker_id: str, report: Report) -> bool:
+        """Hands in what a registered worker says of itself. Whether it shall take no jobs at present."""
 
     @abstractmethod
     async def tick(self, entry: str, at: float, job: Job) -> str:
@@ -208,10 +262,13 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    async def abort(self, job: Job, error: str, ttl: float = 5) -> bool:
+    async def abort(self, job: Job, error: str, ttl: float = 5, *, only: Place | None = None) -> bool:
         """Ends a job that waits, at once, or asks for the end of one that runs.
 
         Returns False if it had ended or never was. ``ttl`` has no effect: the intent lasts as the job does.
+
+        Raises:
+            StaleError: it is elsewhere than in ``only``, where the caller has seen it.
         """
 
     @abstractmethod
@@ -223,25 +280,46 @@ class Backend(ABC):
         """Hands out jobs again."""
 
     @abstractmethod
-    async def delete(self, key: str) -> bool:
+    async def delete(self, key: str, *, only: Place | None = None) -> bool:
         """Removes a job that does not run, and what is kept of it. Returns whether there was one.
 
         Raises:
             RunningError: it runs.
+            StaleError: it is elsewhere than in ``only``, where the caller has seen it.
         """
 
     @abstractmethod
-    async def requeue(self, key: str) -> bool:
+    async def requeue(self, key: str, *, only: Place | None = None) -> bool:
         """Enqueues a finished job again, its attempts forgotten. Returns False if it has not finished.
 
         Raises:
             RunningError: it runs.
+            StaleError: it is elsewhere than in ``only``, where the caller has seen it.
         """
 
     @abstractmethod
-    async def run_now(self, key: str) -> bool:
-        """Queues a scheduled job at once, or a finished one again. Returns whether anything changed."""
+    async def run_now(self, key: str, *, only: Place | None = None) -> bool:
+        """Queues a scheduled job at once, or a finished one again. Returns whether anything changed.
+
+        Raises:
+            StaleError: it is elsewhere than in ``only``, where the caller has seen it.
+        """
 
     @abstractmethod
     async def _listen(self, job_keys: list[str], take: Callable[[str, Status], Awaitable[bool]]) -> None:
         """Hands each change of these jobs to ``take`` until that returns true."""
+
+    @abstractmethod
+    def repair(self, *, dry_run: bool = False) -> AsyncIterator[Finding | Progress]:
+        """Checks what the server holds of this queue against itself, and mends what does not fit.
+
+        Workers and producers may go on meanwhile. With ``dry_run`` it only says what it finds.
+        """
+
+    @abstractmethod
+    async def check(self) -> list[str]:
+        """What of the server's settings may lose jobs, and what to set; a sentence each.
+
+        Raises:
+            ServerError: the server is too old.
+        """

@@ -340,7 +340,9 @@ class Queue(Backend):
         except BaseException:
             # Also when cancelled: the block must not be left before its jobs are aborted.
             aborts = asyncio.gather(*(child.abort("cancelled") for child in children), return_exceptions=True)
-            await asyncio.shield(aborts)
+            for child, answer in zip(children, await asyncio.shield(aborts), strict=True):
+                if isinstance(answer, BaseException):
+                    logger.warning("%s goes on although its batch has ended: %s", child.info(), answer)
             raise
         finally:
             _batches.reset(token)
@@ -382,9 +384,11 @@ class Queue(Backend):
         try:
             return await asyncio.shield(claim)
         except asyncio.CancelledError:
-            step = await claim
-            if step.jobs:
-                await self.step([self.settle_return(step.jobs[0], "cancelled")], 0)
+            # Without the server there is nothing to hand back: its lease runs out.
+            with contextlib.suppress(ServerError):
+                step = await claim
+                if step.jobs:
+                    await self.step([self.settle_return(step.jobs[0], "cancelled")], 0)
             raise
 
     async def worker_info(

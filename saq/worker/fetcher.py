@@ -2,8 +2,10 @@
 
 Owns when a worker settles and claims: both in one call. Must not run a job.
 
-Two calls may be under way, each for half of the slots at the most: while the server works on the one, the
+Two calls may be under way, each for half of the jobs at the most: while the server works on the one, the
 jobs of the other run here. On two cores that is worth half of the throughput again at 100 slots.
+
+An idle worker has a third one under way, which the server begins when there is work: `wait` in it.
 
 Jobs never wait for the server to be claimed or settled, so cancelling one can neither lose its settlement nor
 corrupt an answer. A settlement that could not be delivered is sent again until the server has taken it, or
@@ -15,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -23,15 +26,18 @@ from saq.errors import ServerError
 from saq.job import Job, Status
 from saq.queue.backend import Settlement, Step
 from saq.queue.base import LOOK_EVERY, Queue
+from saq.worker.slots import Slots
 
 logger = logging.getLogger("saq")
 
 #: Calls under way at once.
 LANES = 2
-#: A step settles and claims so many jobs at the most …
-STEP_JOBS = 250
+#: A step settles and claims so many jobs at the most: for 250 the server may need 5 ms, for 100 not 3 …
+STEP_JOBS = 100
 #: … and settles so many bytes.
 STEP_BYTES = 262_144
+#: Seconds that a claim under way is waited for at the end.
+LAST_CLAIM_PATIENCE = 1.0
 
 
 class Fetcher:
@@ -58,10 +64,7 @@ class Fetcher:
         drained: Callable[[], None] | None = None,
     ) -> None:
         self._queue = queue
-        self._run = run
-        self._slots = slots
-        self._free = slots
-        self._left = limit
+        self._slots = Slots(slots, run, self._give_back, limit)
         self._look_every = look_every
         self._idle_limit = idle_limit
         self._drained = drained
@@ -70,24 +73,27 @@ class Fetcher:
         self._wake = asyncio.Event()
         self._hungry = asyncio.Event()
         self._listening = False
-        #: A marker came: it is answered with a claim, or handed on by a step that claims nothing.
-        self._owed = False
         #: Somebody shall look for work; the last look found as much as it asked for.
         self._looking = True
         self._plenty = False
-        self._share = -(-slots // LANES)
+        #: The same, while every free slot is promised to the claim that waits for work: a step that claims
+        #: nothing queues what is due, and wakes that one.
+        self._rousing = False
         self._claiming = True
+        #: It claims nothing for the time being.
+        self._quiet = False
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
+        self._look_at = 0.0
         self._loops: list[asyncio.Task[None]] = []
-        self._listener: asyncio.Task[None] | None = None
+        self._listeners: list[asyncio.Task[None]] = []
         self._failing = False
 
     def start(self) -> None:
         """Begins to claim."""
         self._wake.set()
         self._loops = [asyncio.create_task(self._loop(), name=f"saq-fetcher-{lane}") for lane in range(LANES)]
-        self._listener = asyncio.create_task(self._listen(), name="saq-marker")
+        self._listeners = [asyncio.create_task(self._listen(), name="saq-marker")]
 
     def start_settling(self) -> None:
         """Begins to settle, and claims nothing."""
@@ -107,32 +113,44 @@ class Fetcher:
         return future
 
     def freed(self) -> None:
-        """A slot is free again."""
-        self._free += 1
+        """A job has ended, and its slot is free again."""
+        self._slots.freed()
         self._wake.set()
         self._check_limit()
 
+    def _give_back(self, job: Job) -> None:
+        self.settle(self._queue.settle_unstarted(job))
+
     def _check_limit(self) -> None:
-        if self._left == 0 and self._free == self._slots and self._drained:
+        if self._slots.left == 0 and self._slots.idle and self._drained:
             self._drained()
 
     def look(self) -> None:
         """There may be something to claim."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._looking = True
+        self._rousing = self._listening and self._wanted == 0
         self._wake.set()
 
     @property
     def _wanted(self) -> int:
-        if not self._claiming:
+        if not self._claiming or self._quiet:
             return 0
-        wanted = min(self._free, self._share, STEP_JOBS)
-        return wanted if self._left is None else min(wanted, self._left)
+        slots = self._slots
+        ahead = slots.ahead
+        return max(0, min(slots.room(ahead), self._share(ahead)))
+
+    def _share(self, ahead: int) -> int:
+        """How many jobs a lane settles and claims at once."""
+        return min(-(-(self._slots.count + ahead) // LANES), STEP_JOBS)
 
     async def _loop(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._done or self._owed or ((self._looking or self._plenty) and self._wanted > 0):
+            while self._done or self._rousing or ((self._looking or self._plenty) and self._wanted > 0):
                 await self._step()
             if self._closing and not self._done:
                 return
@@ -140,15 +158,15 @@ class Fetcher:
     async def _step(self) -> None:
         done = self._next_done()
         wanted = self._wanted
-        self._owed = False
+        self._rousing = False
         if wanted:
             self._looking = False
-        # Slots are taken before the call: the other lane must not promise them as well.
-        self._reserve(wanted)
+        # Slots are promised before the call: the other lane must not promise them as well.
+        self._slots.promise(wanted)
         try:
             step = await self._queue.step(done, wanted)
         except BaseException as error:
-            self._reserve(-wanted)
+            self._slots.promise(-wanted)
             # What was done is kept, and sent again before anything new.
             self._done.extendleft(reversed(done))
             if not isinstance(error, Exception):
@@ -156,33 +174,63 @@ class Fetcher:
             self._looking = True
             await self._pause_after(error)
             return
+        if done:
+            self._tell(done, step.verdicts)
+        self._take(step, wanted)
+
+    def _take(self, step: Step, wanted: int) -> None:
+        """What a claim has brought."""
         if self._failing:
             self._failing = False
             logger.info("The queue %s answers again", self._queue.name)
-        if done:
-            self._tell(done, step.verdicts)
-        if not self._claiming and step.jobs:
-            self._reserve(-wanted)
+        if self._claiming:
+            self._slots.promise(len(step.jobs) - wanted)
+            for job in step.jobs:
+                self._slots.take(job)
+            self._plan(step, wanted)
+        else:
             # It was told to stop while this claim was under way.
-            self._done.extend(self._queue.settle_return(job, "cancelled") for job in step.jobs)
-            return
-        for job in step.jobs:
-            self._run(job)
-        if wanted:
-            self._reserve(len(step.jobs) - wanted)
-            self._after_claim(step, wanted)
+            self._slots.promise(-wanted)
+            for job in step.jobs:
+                self._give_back(job)
 
-    def _reserve(self, slots: int) -> None:
-        self._free -= slots
-        if self._left is not None:
-            self._left -= slots
-            self._check_limit()
+    def _plan(self, step: Step, wanted: int) -> None:
+        """When to look for work next, after a claim of so many jobs."""
+        claimed = len(step.jobs)
+        if wanted:
+            # There may be more: claim again as soon as there is room.
+            self._plenty = claimed == wanted or (step.more and claimed > 0)
+            self._wake.set()
+        if self._plenty:
+            return
+        wait = step.wait
+        if step.more:
+            # What is there cannot be taken now. Waiting for the marker would find it set by ourselves.
+            wait = min(wait, self._look_every) if wait is not None else self._look_every
+        else:
+            # What was claimed comes first: it may be done, and settled, before this one waits again.
+            asyncio.get_running_loop().call_soon(self._hungry.set)
+        if wait is not None:
+            self._look_in(wait)
+
+    def _look_in(self, wait: float) -> None:
+        """Looks after so many seconds, and not later than was planned.
+
+        An answer that was lost and is given again may tell of a time when nothing was due yet."""
+        moment = time.monotonic() + wait
+        if self._timer is not None:
+            if self._look_at <= moment:
+                return
+            self._timer.cancel()
+        self._look_at = moment
+        self._timer = asyncio.get_running_loop().call_later(wait, self.look)
 
     def _next_done(self) -> list[Settlement]:
         done: list[Settlement] = []
         queue, size = self._done, 0
         # A lane takes its share of these as well, or the two would soon go in step and wait for each other.
-        while queue and len(done) < min(self._share, STEP_JOBS) and size < STEP_BYTES:
+        share = self._share(self._slots.ahead)
+        while queue and len(done) < share and size < STEP_BYTES:
             settlement = queue.popleft()
             size += len(settlement.body)
             done.append(settlement)
@@ -200,51 +248,34 @@ class Fetcher:
                 if future is not None and not future.done():
                     future.set_result(status)
 
-    def _after_claim(self, step: Step, wanted: int) -> None:
-        claimed = len(step.jobs)
-        if claimed == wanted or (step.more and claimed):
-            # There may be more: claim again as soon as there is room.
-            self._plenty = True
-            self._wake.set()
-            if self._free == 0 and (self._listening or self._hungry.is_set()):
-                self._hungry.clear()
-                self._queue.stop_waiting_for_work()
-            return
-        self._plenty = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        wait = step.wait
-        if step.more:
-            # What is there cannot be taken now. Waiting for the marker would find it set by ourselves.
-            wait = min(wait, self._look_every) if wait is not None else self._look_every
-        else:
-            self._hungry.set()
-        if wait is not None:
-            self._timer = asyncio.get_running_loop().call_later(wait, self.look)
-
     async def _listen(self) -> None:
-        """Waits for the marker while there is room and nothing to claim."""
+        """Claims as soon as there is work, while there is room and nothing to claim."""
         idle = 0.0
-        while True:
+        while self._claiming:
             await self._hungry.wait()
             self._hungry.clear()
+            wanted = 0 if self._quiet else min(self._slots.room(), STEP_JOBS)
+            if wanted <= 0:
+                continue  # the end of what runs will look again
             timeout = self._look_every
             if self._idle_limit is not None:
                 timeout = min(timeout, self._idle_limit)
+            self._slots.promise(wanted)
             self._listening = True
             try:
-                came = await self._queue.wait_for_work(timeout)
-                idle = 0.0 if came or self._free < self._slots else idle + timeout
+                step = await self._queue.claim_when_woken(wanted, timeout)
             except Exception as error:
-                came, idle = False, 0.0
+                self._slots.promise(-wanted)
+                idle = 0.0
                 await self._pause_after(error)
+                self.look()
+                continue
             finally:
                 self._listening = False
-            self._owed = came
+            self._take(step, wanted)
+            idle = idle + timeout if self._slots.idle else 0.0
             if self._idle_limit is not None and idle >= self._idle_limit and self._drained:
                 self._drained()
-            self.look()
 
     async def _pause_after(self, error: Exception) -> None:
         if not self._failing:
@@ -258,32 +289,50 @@ class Fetcher:
             )
         await asyncio.sleep(random.uniform(0.1, 1.0))
 
+    def be_quiet(self, quiet: bool) -> None:
+        """Claims nothing for the time being, or goes on."""
+        self._quiet = quiet
+        if quiet:
+            self._queue.stop_waiting_for_work()
+        else:
+            self.look()
+
     def stop_claiming(self) -> None:
-        """Claims nothing more, from now on. What a claim under way brings is given back."""
-        self._claiming = False
-        self._hungry.clear()
-        if self._listener is not None:
-            self._listener.cancel()
+        """Claims nothing more, from now on. What a claim under way brings is given back, as is what waits."""
+        if self._claiming:
+            self._claiming = False
+            self._slots.empty()
+            self._hungry.set()
+            self._queue.stop_waiting_for_work()
 
     async def close(self, patience: float) -> None:
         """Delivers what is settled, for ``patience`` seconds at the most, and ends."""
         self.stop_claiming()
+        deadline = time.monotonic() + patience
+        # First the one that claims: what it brings is given back by the others. If the server is away, that
+        # runs out like any lease.
+        await _end(self._listeners, min(deadline, time.monotonic() + LAST_CLAIM_PATIENCE))
         self._closing = True
         self._wake.set()
-        tasks = [*self._loops, *([self._listener] if self._listener is not None else [])]
-        if tasks:
-            done, pending = await asyncio.wait(tasks, timeout=patience)
-            for task in pending:
-                task.cancel()
-            if pending:
-                await asyncio.wait(pending)
-            for task in done:
-                if not task.cancelled() and (error := task.exception()) is not None:
-                    logger.error("%s ended with an error", task.get_name(), exc_info=error)
-        self._loops, self._listener = [], None
+        await _end(self._loops, deadline)
         if self._timer is not None:
             self._timer.cancel()
         for future in self._accepted.values():
             future.cancel()
         if self._done:
             logger.error("%d results could not be delivered: their jobs run again", len(self._done))
+
+
+async def _end(tasks: list[asyncio.Task[None]], deadline: float) -> None:
+    """Waits for tasks to end, until a moment (monotonic), and cancels those that do not."""
+    if not tasks:
+        return
+    done, pending = await asyncio.wait(tasks, timeout=max(0.0, deadline - time.monotonic()))
+    for task in pending:
+        task.cancel()
+    if pending:
+        await asyncio.wait(pending)
+    for task in done:
+        if (error := task.exception()) is not None:
+            logger.error("%s ended with an error", task.get_name(), exc_info=error)
+    tasks.clear()

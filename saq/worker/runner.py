@@ -30,6 +30,7 @@ from saq.errors import SerializationError
 from saq.job import Job, Status
 from saq.queue.backend import Settlement
 from saq.queue.base import Queue
+from saq.worker.tally import Tally
 from saq.worker.threads import Threads
 
 logger = logging.getLogger("saq")
@@ -110,6 +111,7 @@ class Runner:
         accepted: the same, and returns when it was accepted, with the status it led to (None: it was stale).
         ended: called when a slot is free again.
         hard_deadline: seconds that a cancelled function has to end.
+        tally: counts what the jobs take.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class Runner:
         accepted: Callable[[Settlement], asyncio.Future[Status | None]],
         ended: Callable[[], None],
         hard_deadline: float,
+        tally: Tally,
     ) -> None:
         self.runs: dict[str, Run] = {}
         self._host = host
@@ -129,6 +132,7 @@ class Runner:
         self._accepted = accepted
         self._ended = ended
         self._hard_deadline = hard_deadline
+        self._tally = tally
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._is_async: dict[Callable[..., Any], bool] = {}
@@ -162,6 +166,7 @@ class Runner:
                     logger.info("Processing %s", job.info(logger.isEnabledFor(logging.DEBUG)))
                 result = await self._call_function(run, function, context)
                 run.running = False
+                self._tally.add(job, run.began)
                 if run.why is not None and not (run.thread and run.why is Why.STOP):
                     settlement = self._interrupted(run, context, None)
                 elif not run.settled and job._member is not None:
@@ -249,6 +254,8 @@ class Runner:
     # How an attempt ended that did not return -------------------------------------------------------------
 
     def _failed(self, run: Run, context: dict[str, Any], error: BaseException) -> Settlement | None:
+        if run.running:
+            self._tally.add(run.job, run.began)
         if run.why is not None and not (run.thread and run.why is Why.STOP):
             return self._interrupted(run, context, error)
         job = run.job
@@ -282,6 +289,7 @@ class Runner:
         return self._end_or_retry(job, text)
 
     def _end_or_retry(self, job: Job, text: str) -> Settlement:
+        self._tally.add_failure(job)
         if job.retryable:
             return self._queue.settle_retry(job, text, job.next_retry_delay())
         return self._end(job, Status.FAILED, text)

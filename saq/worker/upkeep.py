@@ -15,9 +15,10 @@ from typing import Any
 
 from saq import cron, serializer
 from saq.cron import CronJob
-from saq.errors import SerializationError
+from saq.errors import SerializationError, ServerError
 from saq.job import Job
 from saq.queue.base import Queue
+from saq.queue.views import CronEntry
 
 logger = logging.getLogger("saq")
 
@@ -39,6 +40,15 @@ class Schedule:
         self._tz = tz
         self._entries = [(entry, names[entry.function], _entry_name(entry, names)) for entry in entries]
         self._said: dict[str, float] = {}
+
+    def entries(self) -> list[CronEntry]:
+        """The entries as they are reported."""
+        return [
+            CronEntry(
+                name, entry.cron, str(self._tz), entry.unique, _cron_job(entry, function, f"cron:{name}")
+            )
+            for entry, function, name in self._entries
+        ]
 
     async def enqueue_due(self) -> float:
         """Says the latest tick of each entry. Returns seconds until the next one."""
@@ -111,9 +121,12 @@ class Upkeep:
             try:
                 wait = await do()
                 failing = False
-            except Exception:
+            except Exception as error:
                 if not failing:
-                    logger.exception("Upkeep: %s failed, trying again", name)
+                    known = isinstance(error, ServerError)
+                    logger.error(
+                        "Upkeep: %s failed, trying again: %s", name, error, exc_info=None if known else error
+                    )
                 failing = True
                 wait = random.uniform(0.5, 2.0)
             await asyncio.sleep(max(0.0, wait))

@@ -11,11 +11,12 @@ Owns what it was configured with, its hooks, and the order in which its parts st
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
 import logging
 import os
+import platform
 import signal
+import socket
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, tzinfo
 from typing import Any, ClassVar, Generic
@@ -25,6 +26,7 @@ from saq.cron import CronJob
 from saq.errors import UsageError
 from saq.job import Job
 from saq.queue.base import LOOK_EVERY, Queue
+from saq.queue.views import Report
 from saq.types import (
     CtxType,
     FunctionsType,
@@ -34,14 +36,21 @@ from saq.types import (
     TimersDict,
     WorkerInfo,
 )
-from saq.utils import uuid1
+from saq.utils import now, uuid1
+from saq.version import __version__
 from saq.worker.fetcher import Fetcher
 from saq.worker.runner import Run, Runner, Why
+from saq.worker.tally import Taken, Tally
 from saq.worker.threads import Threads
 from saq.worker.upkeep import Schedule, Upkeep
 
 logger = logging.getLogger("saq")
+#: What the server's settings may cost. Whoever knows better silences it by its name.
+checkup = logging.getLogger("saq.checkup")
 
+#: A server ends a blocked call up to so many seconds late. Where nobody steps for half a lease, all seem to
+#: have been cut off, and no lost job is taken over for a lease.
+SERVER_TICK = 0.1
 #: Seconds that a stopping worker tries to deliver its last results while the server is away.
 DELIVERY_PATIENCE = 5.0
 
@@ -162,6 +171,10 @@ class Worker(Generic[CtxType]):
         self._lease = lease
         self._max_lost = max_lost
         self._hurry = asyncio.Event()
+        self._tally = Tally()
+        self._untold: Taken | None = None
+        self._began = now()
+        self._quiet = False
         self._parts: _Parts | None = None
         #: The parts of `process` calls under way, and how many they are.
         self._by_hand: _Parts | None = None
@@ -250,15 +263,14 @@ class Worker(Generic[CtxType]):
         for hook in _hooks("startup", self.startup):
             await parts.runner.call(hook, self.context)
         await self._attach()
-        await self.worker_info(self._registration)
-        schedule = Schedule(self.queue, self.cron_jobs, self._names, self.cron_tz)
+        self._quiet = False
+        # Together they take one round trip, and nothing is claimed later for it.
+        warnings, _ = await asyncio.gather(self.queue.check(), self._register())
+        for warning in warnings:
+            checkup.warning("The queue %s: %s", self.queue.name, warning)
         if self.cron_jobs:
-            parts.upkeep.repeat("cron", schedule.enqueue_due)
-        parts.upkeep.every(
-            "registration",
-            self.timers["worker_info"],
-            functools.partial(self.worker_info, self._registration),
-        )
+            parts.upkeep.repeat("cron", self._schedule.enqueue_due)
+        parts.upkeep.every("registration", self.timers["worker_info"], self._register)
         parts.upkeep.every("sweep", self.timers["sweep"], self.queue.sweep)
         parts.fetcher.start()
 
@@ -267,6 +279,31 @@ class Worker(Generic[CtxType]):
         """Seconds that a registration is good for: one that is late by a little does not end it."""
         return max(2 * self.timers["worker_info"] + 10, 1)
 
+    async def _register(self) -> None:
+        """Says that it lives, and what it has done since it said so last."""
+        await asyncio.gather(self.worker_info(self._registration), self._report())
+
+    async def _report(self) -> None:
+        # What could not be handed in is kept for the next time.
+        self._untold = self._untold or self._tally.take()
+        about = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": __version__,
+            "python": platform.python_version(),
+            "concurrency": self.concurrency,
+            "lease": self._lease,
+            "uptime": now() - self._began,
+        }
+        report = Report(about, self._schedule.entries(), self._untold.waits, self._untold.functions)
+        quiet = await self.queue.report(self.id, report)
+        self._untold = None
+        self.on_quiet(quiet)
+
+    @property
+    def _schedule(self) -> Schedule:
+        return Schedule(self.queue, self.cron_jobs, self._names, self.cron_tz)
+
     def _make_parts(self) -> _Parts:
         if self._parts is None or self._parts is self._by_hand:
             self._parts = _Parts(self)
@@ -274,8 +311,8 @@ class Worker(Generic[CtxType]):
 
     async def _attach(self) -> None:
         if not self._attached:
-            self._attached = True
             await self.queue.attach(self, self._lease, self._max_lost)
+            self._attached = True
 
     def _on_signal(self, signum: signal.Signals) -> None:
         if self.event.is_set():
@@ -312,7 +349,9 @@ class Worker(Generic[CtxType]):
         if self._attached:
             self._attached = False
             try:
-                await asyncio.wait_for(self.queue.detach(self), DELIVERY_PATIENCE)
+                async with asyncio.timeout(DELIVERY_PATIENCE):
+                    await self._report()
+                    await self.queue.detach(self)
             except Exception as error:
                 logger.warning("The registration of worker %s stays until it ends: %s", self.id, error)
         self._parts = None
@@ -366,6 +405,14 @@ class Worker(Generic[CtxType]):
         if self._parts is not None:
             self._parts.fetcher.look()
 
+    def on_quiet(self, quiet: bool) -> None:
+        """It shall take no jobs for the time being, or take jobs again."""
+        if quiet != self._quiet:
+            self._quiet = quiet
+            logger.info("Worker %s %s", self.id, "was asked to take no jobs" if quiet else "takes jobs again")
+            if self._parts is not None:
+                self._parts.fetcher.be_quiet(quiet)
+
     def _run_of(self, job: Job) -> Run | None:
         return self._parts.runner.find(job) if self._parts is not None else None
 
@@ -410,7 +457,7 @@ class Worker(Generic[CtxType]):
 
     async def schedule(self, lock: int = 1) -> None:
         """Enqueues what the clock has made due. A started worker does this by itself."""
-        await Schedule(self.queue, self.cron_jobs, self._names, self.cron_tz).enqueue_due()
+        await self._schedule.enqueue_due()
         await self.queue.schedule(lock)
 
     async def abort(self, abort_threshold: float = 0) -> None:
@@ -455,7 +502,7 @@ class _Parts:
             self.run,
             worker.concurrency if limit is None else min(worker.concurrency, limit),
             limit=limit,
-            look_every=min(LOOK_EVERY, worker._lease / 3),
+            look_every=min(LOOK_EVERY, max(worker._lease / 3 - SERVER_TICK, 0.01)),
             idle_limit=worker.dequeue_timeout if worker.burst else None,
             drained=worker.event.set,
         )
@@ -466,6 +513,7 @@ class _Parts:
             self.fetcher.accepted,
             self.fetcher.freed,
             worker._hard_deadline,
+            worker._tally,
         )
 
     def run(self, job: Job) -> None:

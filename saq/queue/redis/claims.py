@@ -78,13 +78,13 @@ class Claims:
             self._anonymous = f"client-{secrets.token_hex(6)}"
 
     async def attach(self, claimant: Claimant, lease: float, max_lost: int) -> None:
+        worker = names.quoted(claimant.id)
+        await self._session().inbox.subscribe(f"{self._prefix}control", f"{self._prefix}control:{worker}")
         if claimant not in self._claimants:
             self._claimants.append(claimant)
         self._claimant = claimant
         self.lease = lease
         self.max_lost = max_lost
-        worker = names.quoted(claimant.id)
-        await self._session().inbox.subscribe(f"{self._prefix}control", f"{self._prefix}control:{worker}")
 
     def detach(self, claimant: Claimant) -> None:
         """Claims no more for ``claimant``; what it still holds runs out."""
@@ -102,7 +102,14 @@ class Claims:
         for claimant in self._claimants:
             claimant.on_news()
 
-    async def step(self, done: Sequence[Settlement], claims: int) -> Step:
+    def on_quiet(self, worker: bytes, quiet: bool) -> None:
+        """A worker, if it is one of ours, shall take no jobs for the time being, or take jobs again."""
+        for claimant in self._claimants:
+            if names.quoted(claimant.id).encode() == worker:
+                claimant.on_quiet(quiet)
+
+    async def step(self, done: Sequence[Settlement], claims: int, when_woken: float = 0.0) -> Step:
+        """Settles and claims; with ``when_woken``, when the marker comes or after so many seconds."""
         session = self._session()
         claimant = self._claimant
         worker = claimant.id if claimant is not None else self._anonymous
@@ -112,31 +119,37 @@ class Claims:
             arguments += settlement[2:]
         began = time.monotonic()
         self._claiming += claims > 0
+        call = (
+            "step",
+            quoted,
+            claims,
+            int(self.lease * 1000),
+            self.max_lost,
+            "" if self._suspects else "1",
+            self._lost_message,
+            *arguments,
+        )
         try:
-            answer = await session.idle_lane.call(
-                "step",
-                quoted,
-                claims,
-                int(self.lease * 1000),
-                self.max_lost,
-                "" if self._suspects else "1",
-                self._lost_message,
-                *arguments,
-                patience=None if claimant is not None else PATIENCE,
-            )
+            if when_woken:
+                answer, refused = await session.call_when_woken(when_woken, *call)
+                if refused is not None and len(answer) <= CLAIMS_FROM:
+                    raise refused
+            else:
+                patience = None if claimant is not None else PATIENCE
+                answer = await session.idle_lane.call(*call, patience=patience)
             now, due, state, verdicts = answer[:4]
             outcomes: list[Status | None] = []
             if done:
                 outcomes = self.settled(done, verdicts, now)
             jobs: list[Job] = []
-            if len(answer) > 4:
+            if len(answer) > CLAIMS_FROM:
                 jobs = await self._claimed(answer, now, worker, quoted, began)
         finally:
             self._claiming -= claims > 0
             if self._early_aborts and not self._claiming:
                 self._early_aborts.clear()
         wait = max(0.0, (due - now) / 1000) if due >= 0 else None
-        if 3 * len(jobs) < len(answer) - 4:
+        if 3 * len(jobs) < len(answer) - CLAIMS_FROM:
             wait = 0.0  # some of what was claimed was none: there is room for more at once
         return Step(
             outcomes,
@@ -284,6 +297,9 @@ class Claims:
     def settle_unknown(self, job: Job, delay: float) -> Settlement:
         head = b"U%d" % _delay(delay)
         return Settlement(job, Status.QUEUED, self._member(job), head, encode_text(job.function))
+
+    def settle_unstarted(self, job: Job) -> Settlement:
+        return Settlement(job, Status.QUEUED, self._member(job), b"N", b"")
 
     def _member(self, job: Job) -> bytes:
         if job._member is None:

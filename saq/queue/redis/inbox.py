@@ -19,7 +19,7 @@ from typing import Any
 
 from saq._speedups import split_netstrings
 from saq.errors import ServerError
-from saq.queue.redis.wire import Link, Wire
+from saq.queue.redis.wire import PATIENCE, Link, RefusedError, UnreachableError, Wire
 
 logger = logging.getLogger("saq")
 
@@ -45,9 +45,13 @@ class Inbox:
         self._channels: dict[str, asyncio.Event] = {}
         self._keeper: asyncio.Task[None] | None = None
         self._heard = asyncio.Event()
+        self._closed = False
+        #: Why the server does not let us subscribe, if it does not.
+        self._refused: RefusedError | None = None
 
     async def subscribe(self, *channels: str) -> None:
-        """Returns when the server has confirmed. Raises ``UnreachableError`` if it cannot be reached."""
+        """Returns when the server has confirmed. Raises ``UnreachableError`` if it cannot, or does not for
+        long."""
         fresh = [channel for channel in channels if channel not in self._channels]
         for channel in fresh:
             self._channels[channel] = asyncio.Event()
@@ -57,10 +61,18 @@ class Inbox:
                 self._keeper = asyncio.create_task(self._keep(), name="saq-inbox")
         elif fresh:
             self._wire.write("SUBSCRIBE", *fresh)
-        for channel in channels:
-            confirmed = self._channels[channel]
-            if not confirmed.is_set():
-                await confirmed.wait()
+        confirmed = [self._channels[channel] for channel in channels]
+        if not all(event.is_set() for event in confirmed):
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    for event in confirmed:
+                        await event.wait()
+            except TimeoutError:
+                address = self._wire.link.address
+                silent = UnreachableError(f"cannot subscribe at {address}: no answer for {PATIENCE:g} s")
+                raise self._refused or silent from None
+        if self._closed:
+            raise UnreachableError("the subscription was closed by disconnect()")
 
     def unsubscribe(self, *channels: str) -> None:
         """Listens to these no more."""
@@ -70,6 +82,8 @@ class Inbox:
 
     def _push(self, answer: Any) -> None:
         self._heard.set()
+        if isinstance(answer, RefusedError):
+            self._refused = answer
         if not isinstance(answer, list):
             return
         if answer[0] == b"message":
@@ -84,6 +98,7 @@ class Inbox:
             confirmed = self._channels.get(answer[1].decode())
             if confirmed is not None:
                 confirmed.set()
+                self._refused = None
 
     async def _keep(self) -> None:
         first, tries = True, 0
@@ -136,7 +151,10 @@ class Inbox:
                 self._wire.abort()
 
     async def close(self) -> None:
-        """Ends the subscription."""
+        """Ends the subscription. Who waits for it to begin hears of that."""
+        self._closed = True
+        for confirmed in self._channels.values():
+            confirmed.set()
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])

@@ -16,7 +16,7 @@ EXPLAINED = {
     "runs": (
         "hash",
         "key → its history so far, packed: attempts started, attempts charged, leases lost, token, order "
-        "score, started, worker, abort asked for, latest error",
+        "score, started, worker, abort asked for, latest error, whether it ran too long, earlier attempts",
     ),
     "patch": ("hash", "key → what was updated while it is incomplete: progress, meta, …"),
     "job:<key>": ("string, TTL", "the finished job: header and payload, outcome, error, patch"),
@@ -28,10 +28,18 @@ EXPLAINED = {
     "watching": ("hash", "key → until when, and channels of those who listen to every change"),
     "workers": ("zset", "worker by when its registration ends (ms)"),
     "worker:<id>": ("hash, TTL", "what a worker says of itself"),
+    "quiet": ("zset", "worker that shall take no jobs by when that ends (ms)"),
     "functions": ("zset", "function name by until when a live worker knows it (ms)"),
     "cron": ("zset", "cron entry by its last tick (ms)"),
     "stats": ("hash", "counters: enqueued, complete, failed, aborted, retried, lost"),
-    "meta": ("hash", "paused, sequence, token, stepped, calm, failed_bytes, failed_cursor, watch_cursor"),
+    "hour:<n>": (
+        "hash, 73 h",
+        "by the minute: samples of the counters, waits, run times; by function: run times",
+    ),
+    "meta": (
+        "hash",
+        "paused, sequence, token, stepped, calm, sampled, failed_bytes, failed_cursor, watch_cursor",
+    ),
 }
 
 

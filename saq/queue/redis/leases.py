@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from saq.errors import ServerError
 from saq.queue.redis.scripts import evaluate
-from saq.queue.redis.wire import Link, Wire
+from saq.queue.redis.wire import SILENCE, Link, Wire
 
 if TYPE_CHECKING:
     from saq.job import Job
@@ -29,7 +29,7 @@ logger = logging.getLogger("saq")
 #: Seconds without a beat of the event loop after which its jobs are given up.
 BEAT_LIMIT = 600.0
 #: So many leases are extended in one call.
-BATCH = 500
+BATCH = 250
 
 Found = Callable[[list[bytes], list[tuple[bytes, str]]], None]
 
@@ -74,7 +74,8 @@ class LeaseKeeper:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._stop = lambda: loop.call_soon_threadsafe(stop.set)
-        wire = Wire(self._link, "saq-leases")
+        # A connection that says nothing any more must be given up while there is time for another one.
+        wire = Wire(self._link, "saq-leases", silence=min(SILENCE, self._lease / 3))
         failing = False
         try:
             while not self._stopping:
@@ -102,16 +103,18 @@ class LeaseKeeper:
             until = job.__dict__.get("_renew_until")
             if until is None:
                 until = self._beat + BEAT_LIMIT
-            if job._member is None:
+            member = job._member  # read once: its owner may settle it meanwhile
+            if member is None:
                 continue
             if now < until:
-                members.append(job._member)
+                members.append(member)
             elif not job.__dict__.get("_overtime"):
-                overtime.append(job)
-        if overtime:
+                overtime.append((job, member))
+        for i in range(0, len(overtime), BATCH):
             # Said once: a lease that runs out by itself would look like a worker that died.
-            await evaluate(wire, "overtime", self._prefix, *(job._member for job in overtime))
-            for job in overtime:
+            part = overtime[i : i + BATCH]
+            await evaluate(wire, "overtime", self._prefix, *(member for _, member in part))
+            for job, _ in part:
                 job.__dict__["_overtime"] = True
         for i in range(0, len(members), BATCH):
             _, lost, aborted, reasons = await evaluate(

@@ -20,7 +20,7 @@ from saq import serializer
 from saq._speedups import pack_end
 from saq.errors import DecodeError, RunningError, StaleError, UsageError
 from saq.job import TERMINAL_STATUSES, Job, Status
-from saq.queue.backend import Claimant, Settlement, Step
+from saq.queue.backend import Claimant, Finding, Progress, Settlement, Step
 from saq.queue.base import JOB_FIELDS, Queue
 from saq.queue.redis import keys as names
 from saq.queue.redis.claims import Claims
@@ -33,8 +33,10 @@ from saq.queue.redis.records import (
     encode_text,
 )
 from saq.queue.redis.session import Session
+from saq.queue.redis.views import RedisViews
 from saq.queue.redis.waiters import READ_AT_ONCE, Waiters
 from saq.queue.redis.wire import Link
+from saq.queue.views import Place, Report
 from saq.types import CountKind, DumpType, LoadType, QueueInfo, WorkerInfo
 
 if TYPE_CHECKING:
@@ -88,6 +90,7 @@ class RedisQueue(Queue):
         self._embedded: EmbeddedServer | None = None
         self._open: Session | None = None
         self._waiters = Waiters(self._current, self._prefix, self._records)
+        self._views = RedisViews(self, self._current, self._prefix, self._records)
         self._claims = Claims(self, self._current, self._prefix, self._records, swept_error_message or "")
 
     def __repr__(self) -> str:
@@ -118,6 +121,10 @@ class RedisQueue(Queue):
 
     async def disconnect(self) -> None:
         session, self._open = self._open, None
+        # Whoever waits for it may be cancelled; it goes on to the end all the same.
+        await asyncio.shield(asyncio.ensure_future(self._close(session)))
+
+    async def _close(self, session: Session | None) -> None:
         if session is not None and session.loop is asyncio.get_running_loop():
             await session.close()
             self._waiters.disconnect()
@@ -174,6 +181,8 @@ class RedisQueue(Queue):
             self._waiters.tell_change(key, Status(data.decode()))
         elif kind == b"abort":
             self._claims.found([], [(key, data.decode("utf-8", "replace"))])
+        elif kind == b"quiet":
+            self._claims.on_quiet(key, data == b"1")
         else:  # due, pause, resume
             self._claims.on_news()
 
@@ -204,12 +213,18 @@ class RedisQueue(Queue):
     def hold(self, job: Job, seconds: float) -> None:
         self._claims.hold(job, seconds)
 
-    async def wait_for_work(self, timeout: float) -> bool:
-        return await self._session.block(timeout)
+    def settle_unstarted(self, job: Job) -> Settlement:
+        return self._claims.settle_unstarted(job)
+
+    async def wait_for_work(self, timeout: float) -> None:
+        await self._session.block(timeout)
+
+    async def claim_when_woken(self, claims: int, timeout: float) -> Step:
+        return await self._claims.step((), claims, timeout)
 
     def stop_waiting_for_work(self) -> None:
         if self._open is not None:
-            self._open.unblock()
+            self._open.stop_waiting()
 
     # What users change ------------------------------------------------------------------------------------
 
@@ -320,20 +335,26 @@ class RedisQueue(Queue):
         job.progress = 0.0
         return True
 
-    async def requeue(self, key: str) -> bool:
-        return await self._revive(key, now=False)
+    async def requeue(self, key: str, *, only: Place | None = None) -> bool:
+        return await self._revive(key, now=False, only=only)
 
-    async def run_now(self, key: str) -> bool:
-        return await self._revive(key, now=True)
+    async def run_now(self, key: str, *, only: Place | None = None) -> bool:
+        return await self._revive(key, now=True, only=only)
 
-    async def _revive(self, key: str, *, now: bool) -> bool:
-        (where,) = await self._session.calls.call("revive", encode_key(key), "1" if now else "")
+    async def _revive(self, key: str, *, now: bool, only: Place | None = None) -> bool:
+        (where,) = await self._session.calls.call(
+            "revive", encode_key(key), "1" if now else "", *_given(only)
+        )
+        _check_place(key, where, only)
         if where == b"active" and not now:
             raise RunningError(f"the job {key!r} is running: abort it, or wait for its end")
         return where == b"finished" or (now and where == b"scheduled")
 
-    async def abort(self, job: Job, error: str, ttl: float = 5) -> bool:
-        where, _ = await self._session.calls.call("abort", encode_key(job.key), encode_text(error))
+    async def abort(self, job: Job, error: str, ttl: float = 5, *, only: Place | None = None) -> bool:
+        where, _ = await self._session.calls.call(
+            "abort", encode_key(job.key), encode_text(error), *_given(only)
+        )
+        _check_place(job.key, where, only)
         if where in (b"finished", b"missing"):
             logger.info("%s had ended already: there was nothing to abort", job.info())
             return False
@@ -347,8 +368,9 @@ class RedisQueue(Queue):
             self.aborted += 1
         return True
 
-    async def delete(self, key: str) -> bool:
-        (where,) = await self._session.calls.call("delete", encode_key(key))
+    async def delete(self, key: str, *, only: Place | None = None) -> bool:
+        (where,) = await self._session.calls.call("delete", encode_key(key), *_given(only))
+        _check_place(key, where, only)
         if where == b"active":
             raise RunningError(f"the job {key!r} is running: abort it first")
         return bool(where != b"missing")
@@ -414,6 +436,10 @@ class RedisQueue(Queue):
             return int(await self._session.wire.call("HLEN", f"{self._prefix}jobs"))
         return int(await self._session.wire.call("ZCARD", f"{self._prefix}{kind}"))
 
+    @property
+    def views(self) -> RedisViews:
+        return self._views
+
     async def info(self, jobs: bool = False, offset: int = 0, limit: int = 10) -> QueueInfo:
         answer = await self._session.run("info", max(0, offset), max(0, limit) if jobs else 0)
         _, queued, active, scheduled, _, _, keys = answer[:7]
@@ -446,6 +472,9 @@ class RedisQueue(Queue):
             *(encode_text(name) for name in functions),
         )
 
+    async def report(self, worker_id: str, report: Report) -> bool:
+        return await self._views.report(worker_id, report)
+
     async def tick(self, entry: str, at: float, job: Job) -> str:
         job.queue = self
         _, verdict = await self._session.calls.call(
@@ -473,6 +502,20 @@ class RedisQueue(Queue):
         )
         return [self.job_id(decode_key(k)) for k in swept], [self.job_id(decode_key(k)) for k in due]
 
+    # The server and what it holds --------------------------------------------------------------------------
+
+    def repair(self, *, dry_run: bool = False) -> AsyncIterator[Finding | Progress]:
+        from saq.queue.redis.repair import Repair
+
+        return Repair(self._session, self._prefix, dry_run).run()
+
+    async def check(self) -> list[str]:
+        from saq.queue.redis.checkup import check
+
+        return await check(self._session.wire)
+
+    # Bytes ------------------------------------------------------------------------------------------------
+
     def serialize(self, job: Job) -> bytes:
         fields = job.to_dict()
         if "status" in fields:
@@ -499,6 +542,15 @@ class RedisQueue(Queue):
             return Job(**known, queue=self)
         except (TypeError, ValueError) as error:
             raise DecodeError(f"not a job: {error}") from error
+
+
+def _given(only: Place | None) -> tuple[str, ...]:
+    return () if only is None else (only,)
+
+
+def _check_place(key: str, where: bytes, only: Place | None) -> None:
+    if only is not None and where != only.encode():
+        raise StaleError(f"the job {key!r} is not {only} any more: it is {where.decode()} by now")
 
 
 def _enqueued(job: Job, at: int) -> bool:

@@ -267,7 +267,7 @@ class Records:
         """A job as the script ``read`` returns it. What cannot be decoded becomes a job that says so."""
         if entry[0] == b"finished":
             return self.finished(key, entry[1])
-        where, value, patch, due, attempts, charged, _lost, started, worker, abort, error = entry
+        where, value, patch, due, attempts, charged, _lost, started, worker, abort, error = entry[:11]
         try:
             fields = unpack_value(value, self._load_quickly, self._load_job)
             if patch:
@@ -280,6 +280,8 @@ class Records:
         )
         fields["attempts"] = attempts
         fields["_charged"] = charged + 1 if active else charged
+        if len(entry) > 11:
+            fields["_past"] = entry[11]
         if active:
             fields["started"] = started
             fields.setdefault("touched", started)
@@ -338,6 +340,8 @@ class Records:
                 if not value.isdigit():
                     raise DecodeError(f"the patch {patch[:60]!r} is damaged: touched at {value[:60]!r}")
                 fields[name] = int(value)
+            elif name == "past":
+                fields["_past"] = value
             elif name == "result":
                 fields[name] = self.load(value, name)
             elif name in FIELD_TYPES:

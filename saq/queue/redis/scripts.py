@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from saq.queue.redis.wire import PATIENCE, RefusedError, Wire
+from saq.queue.redis.wire import PATIENCE, RefusedError, UnreachableError, Wire, ignore
 
 _INCLUDE = re.compile(r"^--@include (.*)$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*--[^@].*\n", re.MULTILINE)
@@ -86,3 +86,28 @@ class Lane:
                 *arguments,
                 patience=patience,
             )
+
+    async def call_behind(
+        self, wire: Wire, block: tuple[Any, ...], name: str, *arguments: Any
+    ) -> tuple[Any, RefusedError | None]:
+        """Runs a transition on another connection, right behind a command that blocks there.
+
+        The server runs it in the very moment in which the block ends. Whatever becomes of that connection,
+        the call is sent again on the lane's own, under the same number. Returns the answer, and why the block
+        was refused, if it was.
+        """
+        async with self._turn:
+            self._number += 1
+            numbered = (self._prefix, self._client, self._number, *arguments)
+            try:
+                blocked = wire.send(*block)
+                blocked.add_done_callback(ignore)
+                answer = await wire.send("EVALSHA", load(name).sha, 1, *numbered)
+            except UnreachableError:
+                return await evaluate(self._wire, name, *numbered, patience=None), None
+            except RefusedError as error:
+                if error.code != "NOSCRIPT":
+                    wire.abort()  # it may lead to a server that is the primary no more
+                answer = await evaluate(self._wire, name, *numbered, patience=None)
+            refused = blocked.exception() if blocked.done() else None
+            return answer, refused if isinstance(refused, RefusedError) else None

@@ -10,6 +10,7 @@ on (`marker`), the subscription (`inbox`) and, in a thread of its own, the lease
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,7 +20,7 @@ from saq.queue.redis.inbox import Handler, Inbox
 from saq.queue.redis.leases import Found, LeaseKeeper
 from saq.queue.redis.outbox import Outbox
 from saq.queue.redis.scripts import Lane, evaluate
-from saq.queue.redis.wire import PATIENCE, Link, RefusedError, UnreachableError, Wire
+from saq.queue.redis.wire import PATIENCE, Link, RefusedError, UnreachableError, Wire, ignore
 
 if TYPE_CHECKING:
     from saq.job import Job
@@ -52,9 +53,10 @@ class Session:
         self.steps = (Lane(self.wire, prefix), Lane(self.wire, prefix))
         self.inbox = Inbox(link, handle, resubscribed)
         self.leases: LeaseKeeper | None = None
+        #: Claims that wait for the marker.
+        self._woken = Lane(self.wire, prefix)
+        self._hurry = False
         self._marker = Wire(link, "saq-marker", silence=BLOCK_MARGIN)
-        self._blocked: asyncio.Future[Any] | None = None
-        self._marker_id: int | None = None
 
     @property
     def idle_lane(self) -> Lane:
@@ -66,38 +68,53 @@ class Session:
         """Runs a transition that may be repeated without a number."""
         return await evaluate(self.wire, name, self.prefix, *arguments, patience=patience)
 
-    async def block(self, seconds: float) -> bool:
-        """Waits for the marker, ``seconds`` at the most. Whether it came."""
+    async def block(self, seconds: float) -> None:
+        """Waits for the marker, ``seconds`` at the most."""
         marker = self._marker
-        if not marker.connected:
-            await marker.connect()
-            self._marker_id = await marker.send("CLIENT", "ID")
-        # Redis takes fractions since 6.0; 0 would be for ever.
-        marker.silence = seconds + BLOCK_MARGIN
-        self._blocked = blocked = marker.send("BZPOPMIN", f"{self.prefix}wake", max(0.01, seconds))
+        await marker.connect()
+        marker_id = await marker.send("CLIENT", "ID")
+        blocked = marker.send(*self._block(seconds))
         try:
-            return await asyncio.shield(blocked) is not None
+            await asyncio.shield(blocked)
         except UnreachableError:
-            return True  # what was there to hear may be lost with the connection: look
+            return  # what was there to hear may be lost with the connection: look
         except RefusedError as error:
-            if error.code == "UNBLOCKED":
-                return False
-            raise
+            if error.code != "UNBLOCKED":
+                raise
         except asyncio.CancelledError:
-            self.unblock(blocked)
+            self._unblock(blocked, marker_id)
             raise
-        finally:
-            if self._blocked is blocked:
-                self._blocked = None
 
-    def unblock(self, blocked: asyncio.Future[Any] | None = None) -> None:
-        """Ends a ``block`` early. If the marker comes all the same, it is handed on."""
-        blocked = blocked or self._blocked
-        if blocked is None or blocked.done() or not self.wire.connected:
-            return
+    async def call_when_woken(
+        self, seconds: float, name: str, *arguments: Any
+    ) -> tuple[Any, RefusedError | None]:
+        """Runs a transition, with a number, as soon as the marker comes, or after ``seconds``.
+
+        Returns the answer, and why the server refuses to wait, if it does.
+        """
+        self._hurry = False
+        with contextlib.suppress(UnreachableError):  # then it is called without waiting
+            await self._marker.connect()
+        block = self._block(0 if self._hurry else seconds)
+        return await self._woken.call_behind(self._marker, block, name, *arguments)
+
+    def stop_waiting(self) -> None:
+        """Has a ``call_when_woken`` run at once: what it may have done by now, it answers by its number."""
+        self._hurry = True
+        self._marker.abort()
+
+    def _block(self, seconds: float) -> tuple[Any, ...]:
+        self._marker.silence = seconds + BLOCK_MARGIN
+        # Redis takes fractions since 6.0; 0 would be for ever.
+        return "BZPOPMIN", f"{self.prefix}wake", max(0.01, seconds)
+
+    def _unblock(self, blocked: asyncio.Future[Any], marker_id: int) -> None:
+        """Ends a ``block`` early. If the marker comes all the same, or has just come, it is handed on."""
         blocked.add_done_callback(self._hand_on)
+        if blocked.done() or not self.wire.connected:
+            return
         try:
-            self.wire.send("CLIENT", "UNBLOCK", str(self._marker_id)).add_done_callback(_ignore)
+            self.wire.send("CLIENT", "UNBLOCK", str(marker_id)).add_done_callback(ignore)
         except UnreachableError:
             return
 
@@ -105,7 +122,7 @@ class Session:
         if blocked.cancelled() or blocked.exception() is not None or blocked.result() is None:
             return
         if self.wire.connected:
-            self.wire.send("ZADD", f"{self.prefix}wake", "0", "work").add_done_callback(_ignore)
+            self.wire.send("ZADD", f"{self.prefix}wake", "0", "work").add_done_callback(ignore)
 
     def keep_leases(self, held: Mapping[str, Job], lease: float, found: Found) -> None:
         """Starts to renew the leases of ``held``, if that is not done yet."""
@@ -120,9 +137,3 @@ class Session:
             await self.leases.close()
         await self._marker.close()
         await self.wire.close()
-
-
-def _ignore(future: asyncio.Future[Any]) -> None:
-    """A courtesy was refused: whoever it was meant for finds out by itself, a little later."""
-    if not future.cancelled():
-        future.exception()

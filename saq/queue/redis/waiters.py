@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
+from saq.errors import DecodeError, ServerError
 from saq.job import Job, Status
 from saq.queue.redis.records import Records, decode_key, encode_key
 from saq.queue.redis.session import Session
@@ -22,6 +23,8 @@ from saq.queue.redis.wire import UnreachableError
 READ_AT_ONCE = 250
 #: Seconds that a listener stays registered; it registers again well before.
 LISTEN_FOR = 60
+
+Waiter = asyncio.Future[Job | None]
 
 
 class Waiters:
@@ -37,11 +40,13 @@ class Waiters:
         self._session = session
         self._prefix = prefix
         self._records = records
-        self._waiters: dict[bytes, set[asyncio.Future[bytes | None]]] = {}
+        self._waiters: dict[bytes, set[Waiter]] = {}
         #: Those of them whose job is on its way to Redis, and what was heard of its key meanwhile.
-        self._unsent: dict[asyncio.Future[bytes | None], list[bytes | None]] = {}
+        self._unsent: dict[Waiter, list[bytes | None]] = {}
         #: Of those whose job was new, since when it is queued (ms): what was queued before is not theirs.
-        self._born: dict[asyncio.Future[bytes | None], int] = {}
+        self._born: dict[Waiter, int] = {}
+        #: Records on their way that were too large for a message.
+        self._fetches: set[asyncio.Task[None]] = set()
         #: How often all waiters were asked for anew, after a lost subscription.
         self._asked = 0
         self._listeners: dict[bytes, set[asyncio.Queue[tuple[str, Status] | None]]] = {}
@@ -56,15 +61,13 @@ class Waiters:
     def disconnect(self) -> None:
         """Tells everybody that nothing more will be heard."""
         for waiter in [waiter for waiters in self._waiters.values() for waiter in waiters]:
-            if not waiter.done():
-                waiter.set_exception(_disconnected())
-                waiter.exception()  # whoever waits hears of it; nobody has to
+            _refuse(waiter, _disconnected())
         for changes in {changes for listeners in self._listeners.values() for changes in listeners}:
             changes.put_nowait(None)
 
     async def send(
         self, keys: list[bytes], values: list[bytes], taken_in: Callable[[int, int], bool]
-    ) -> list[asyncio.Future[Job | None]]:
+    ) -> list[Waiter]:
         """Sends new jobs, or attaches to those of their keys. The futures hold them as they end.
 
         ``taken_in`` is told for each job by its position when it was queued (ms), or 0 if it was not, and
@@ -72,13 +75,11 @@ class Waiters:
         """
         session = self._session()
         await session.inbox.subscribe(session.channel)
-        ends: list[asyncio.Future[Job | None]] = []
         taken, waiters = [], []
         asked = self._asked
         for key, value in zip(keys, values, strict=True):
             # Before it is sent: its end may be told in the turn in which it is taken in.
             waiters.append(self._add_waiter(key))
-            ends.append(asyncio.ensure_future(self._end(key, waiters[-1])))
             taken.append(session.outbox.put(key, value, True))
             self._unsent[waiters[-1]] = []
         try:
@@ -97,21 +98,21 @@ class Waiters:
             if late:
                 await asyncio.gather(*late)
         except BaseException:
-            for end in ends:
-                end.cancel()
+            for waiter in waiters:
+                waiter.cancel()
             raise
         finally:
             for waiter in waiters:
                 self._unsent.pop(waiter, None)
-        return ends
+        return waiters
 
-    def _add_waiter(self, key: bytes) -> asyncio.Future[bytes | None]:
-        waiter: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+    def _add_waiter(self, key: bytes) -> Waiter:
+        waiter: Waiter = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(key, set()).add(waiter)
         waiter.add_done_callback(lambda done: self._remove_waiter(key, done))
         return waiter
 
-    def _remove_waiter(self, key: bytes, waiter: asyncio.Future[bytes | None]) -> None:
+    def _remove_waiter(self, key: bytes, waiter: Waiter) -> None:
         self._born.pop(waiter, None)
         waiters = self._waiters.get(key)
         if waiters is not None:
@@ -119,16 +120,31 @@ class Waiters:
             if not waiters:
                 del self._waiters[key]
 
-    async def _end(self, key: bytes, waiter: asyncio.Future[bytes | None]) -> Job | None:
-        record = await waiter
-        if record is None:
-            return None
-        text = decode_key(key)
-        if b"\n" in record:
-            return self._records.finished(text, record)
-        # Too large for a message. Its record is read, not the job: the key may be in its next life already.
-        kept = await self._session().wire.call("GET", f"{self._prefix}job:".encode() + key)
-        return self._records.finished(text, kept) if kept is not None else None
+    def _end(self, waiters: Iterable[Waiter], key: bytes, record: bytes | None) -> None:
+        """Tells those who wait for a job of its end: its record, the head of one that was too large for a
+        message, or None if there is no such job any more."""
+        waiting = [waiter for waiter in waiters if not waiter.done()]
+        if not waiting:
+            return
+        if record is not None and b"\n" not in record:
+            fetch = asyncio.create_task(self._fetch(waiting, key), name="saq-fetch-record")
+            self._fetches.add(fetch)
+            fetch.add_done_callback(self._fetches.discard)
+            return
+        for waiter in waiting:
+            try:
+                waiter.set_result(None if record is None else self._records.finished(decode_key(key), record))
+            except DecodeError as error:
+                _refuse(waiter, error)
+
+    async def _fetch(self, waiters: list[Waiter], key: bytes) -> None:
+        # The record is read, not the job: the key may be in its next life already.
+        try:
+            record = await self._session().wire.call("GET", f"{self._prefix}job:".encode() + key)
+            self._end(waiters, key, record)
+        except ServerError as error:
+            for waiter in waiters:
+                _refuse(waiter, error)
 
     async def wait_for(self, key: str, timeout: float | None = None) -> Job | None:
         session = self._session()
@@ -142,7 +158,7 @@ class Waiters:
                     return None
                 if entry[0] == b"finished":
                     return self._records.finished(key, entry[1])
-                return await self._end(name, waiter)
+                return await waiter
             finally:
                 waiter.cancel()
 
@@ -159,39 +175,32 @@ class Waiters:
             part = keys[i : i + READ_AT_ONCE]
             asking = [self._waiters.get(key, set()) - self._unsent.keys() for key in part]
             entries = await session.run("read", session.channel, *part)
-            for waiters, entry in zip(asking, entries, strict=True):
-                if not entry:
-                    _set(waiters, None)
-                elif entry[0] == b"finished":
-                    _set(waiters, entry[1])
+            for key, waiters, entry in zip(part, asking, entries, strict=True):
+                if not entry or entry[0] == b"finished":
+                    self._end(waiters, key, entry[1] if entry else None)
 
-    async def _catch_up(
-        self, key: bytes, at: int, waiter: asyncio.Future[bytes | None], heard: list[bytes | None]
-    ) -> None:
+    async def _catch_up(self, key: bytes, at: int, waiter: Waiter, heard: list[bytes | None]) -> None:
         """What was heard while a job was on its way may have been the end of an earlier one of its key."""
         if at and None not in heard:
             times = [(_times(record), record) for record in heard if record is not None]
             for (_, completed), record in times:
                 if completed > at:
-                    _set([waiter], record)
+                    self._end([waiter], key, record)
                     return
             if all(queued < at for (queued, _), _ in times):
                 return
         (entry,) = await self._session().run("read", self._session().channel, key)
-        if not entry:
-            _set([waiter], heard[-1])
-        elif entry[0] == b"finished":
-            _set([waiter], entry[1])
+        if not entry or entry[0] == b"finished":
+            self._end([waiter], key, entry[1] if entry else heard[-1])
 
     def tell(self, key: bytes, record: bytes | None) -> None:
-        waiters = self._waiters.get(key, set())
         told = []
-        for waiter in waiters:
+        for waiter in self._waiters.get(key, ()):
             if waiter in self._unsent:
                 self._unsent[waiter].append(record)
-            elif record is None or _times(record)[0] >= self._born.get(waiter, 0):
+            elif record is None or waiter not in self._born or _times(record)[0] >= self._born[waiter]:
                 told.append(waiter)
-        _set(told, record)
+        self._end(told, key, record)
 
     def tell_change(self, key: bytes, status: Status) -> None:
         """Tells those who listen to a job."""
@@ -207,8 +216,7 @@ class Waiters:
             self._listeners.setdefault(key, set()).add(changes)
         try:
             while True:
-                if watched:
-                    await session.run("watch", session.channel, LISTEN_FOR, *watched)
+                await self._watch(watched, LISTEN_FOR)
                 again = time.monotonic() + LISTEN_FOR / 3
                 while (left := again - time.monotonic()) > 0:
                     try:
@@ -229,7 +237,13 @@ class Waiters:
                     self._listeners.pop(key, None)
                     gone.append(key)
             if gone and session.wire.connected:
-                await asyncio.shield(session.run("watch", session.channel, 0, *gone))
+                await asyncio.shield(self._watch(gone, 0))
+
+    async def _watch(self, keys: list[bytes], seconds: int) -> None:
+        """Is told every change of these jobs for so long; 0 is told no more."""
+        session = self._session()
+        for i in range(0, len(keys), READ_AT_ONCE):
+            await session.run("watch", session.channel, seconds, *keys[i : i + READ_AT_ONCE])
 
 
 def _disconnected() -> UnreachableError:
@@ -242,7 +256,7 @@ def _times(record: bytes) -> tuple[int, int]:
     return int(head[: head.index(b";")]), int(head[head.rindex(b";c") + 2 :])
 
 
-def _set(waiters: Iterable[asyncio.Future[bytes | None]], record: bytes | None) -> None:
-    for waiter in list(waiters):
-        if not waiter.done():
-            waiter.set_result(record)
+def _refuse(waiter: Waiter, error: Exception) -> None:
+    if not waiter.done():
+        waiter.set_exception(error)
+        waiter.exception()  # whoever waits hears of it; nobody has to

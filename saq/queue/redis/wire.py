@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -39,13 +40,31 @@ CONNECT_TIMEOUT = 5.0
 
 _MORE = object()
 
+#: How Redis before 7 tells the error of a command that a script has called.
+_WITHIN_SCRIPT = re.compile(r"ERR Error running script.*?: -?([A-Z]+) ", re.DOTALL)
+
+#: How it tells that of a command that the user of the connection may not call, before Redis 7 and since.
+_NO_RIGHT = re.compile(r"The user executing the script can't|ACL failure in script")
+
 #: Answers that say "not now": the command did nothing and may be sent again.
-_TRANSIENT = {"LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "UNBLOCKED"}
+_TRANSIENT = {
+    "BUSY",
+    "CLUSTERDOWN",
+    "LOADING",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "READONLY",
+    "TRYAGAIN",
+    "UNBLOCKED",
+}
 _HINTS = {
     "OOM": "Redis is out of memory: raise `maxmemory`, or let it drain. Nothing was stored.",
     "READONLY": "this is a replica: connect to the primary.",
     "MISCONF": "Redis cannot write to its disk and refuses all writes: see its log.",
-    "NOPERM": "the user of this connection lacks a right: see the ACL in the documentation.",
+    "NOPERM": "the user of this connection lacks that right. SAQ can do all it does with "
+    "`ACL SETUSER name ~saq:* resetchannels &saq:* +@all -@dangerous`, and `+client` before Redis 7.",
+    "NOREPLICAS": "too few replicas follow the primary (`min-replicas-to-write`): it refuses all writes.",
+    "WRONGTYPE": "somebody has put something else in the place of a key of SAQ's: `saq repair` says which.",
     "NOAUTH": "the server wants a password: put it into the URL.",
     "WRONGPASS": "user name or password is wrong.",
     "CROSSSLOT": "the keys of a queue lie in one slot; something split them.",
@@ -57,10 +76,13 @@ class UnreachableError(ServerError, redis.exceptions.ConnectionError):
 
 
 class RefusedError(ServerError, redis.exceptions.ResponseError):
-    """The server answered with an error. ``code`` is its first word."""
+    """The server answered with an error. ``code`` is its first word, or that of the command in a script."""
 
     def __init__(self, answer: str) -> None:
-        self.code = answer.partition(" ")[0]
+        within = _WITHIN_SCRIPT.match(answer)
+        self.code = within[1] if within else answer.partition(" ")[0]
+        if _NO_RIGHT.search(answer):
+            self.code = "NOPERM"
         hint = _HINTS.get(self.code)
         super().__init__(f"{answer} ({hint})" if hint else answer)
 
@@ -189,7 +211,7 @@ class Wire:
         if self._pipe is not None:
             return
         if self._closed:
-            raise UnreachableError(f"the connection {self.name} was closed by disconnect()")
+            raise self._was_closed()
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._connect(), name=f"{self.name}-connect")
             self._connecting.add_done_callback(self._connect_done)
@@ -199,8 +221,13 @@ class Wire:
     async def _connect(self) -> None:
         try:
             connection = await self.link.open(self.name)
-        except (OSError, redis.exceptions.RedisError) as error:
+        # uvloop says RuntimeError of a socket that breaks while hands are shaken.
+        except (OSError, RuntimeError, redis.exceptions.RedisError) as error:
             raise UnreachableError(_unreachable(self.link.address, error)) from error
+        except asyncio.CancelledError:
+            if self._closed:  # it is not its callers who were cancelled
+                raise self._was_closed() from None
+            raise
         writer = getattr(connection, "_writer", None)
         if writer is None:
             raise ServerError(
@@ -212,6 +239,9 @@ class Wire:
         self._connection, self._pipe = connection, pipe
         self._been_there = True
         self.lost.clear()
+
+    def _was_closed(self) -> UnreachableError:
+        return UnreachableError(f"the connection {self.name} was closed by disconnect()")
 
     def _connect_done(self, task: asyncio.Task[None]) -> None:
         self._connecting = None
@@ -355,11 +385,21 @@ class Wire:
         self.abort()
 
 
+def ignore(future: asyncio.Future[Any]) -> None:
+    """For an answer that nobody has to look at: a refusal of it is no error of the loop."""
+    if not future.cancelled():
+        future.exception()
+
+
 def _unreachable(address: str, error: BaseException, tries: int = 1, spent: float = 0.0) -> str:
     tried = "once" if tries == 1 else f"{tries} times in {spent:.1f} s"
     text = str(error) or type(error).__name__
     if isinstance(error, redis.exceptions.AuthenticationError):
         return f"Redis at {address} refused the credentials: {text}"
+    if isinstance(error, redis.exceptions.NoPermissionError):
+        return f"Redis at {address} refuses what every connection begins with: {text} ({_HINTS['NOPERM']})"
+    if "max number of clients" in text:
+        return f"Redis at {address} has no room for another connection: {text}; raise its `maxclients`"
     return (
         f"cannot reach Redis at {address} (tried {tried}; {text}). Is a server running there? "
         "Start one with `redis-server` or `docker run -p 6379:6379 valkey/valkey`, "

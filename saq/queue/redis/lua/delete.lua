@@ -1,13 +1,13 @@
 -- delete: removes a job and what is known of it. A running one stays.
 -- KEYS  prefix
--- ARGV  client, number, key
+-- ARGV  client, number, key, the only place where that may happen, if not any
 -- Returns {where the job was}
 --@include clock replay header runs mail finish place_of
 local answer = earlier_answer()
 if answer then return answer end
 local key = ARGV[3]
 local was, value = place_of(key)
-if was ~= 'active' and was ~= 'missing' then
+if was ~= 'active' and was ~= 'missing' and was == (ARGV[4] or was) then
   call('ZREM', P .. 'queued', key)
   call('ZREM', P .. 'scheduled', key)
   drop_record(key)

@@ -12,9 +12,11 @@ for i = 5, #ARGV, 2 do
 end
 local verdicts = insert(keys, values)
 if find(ARGV[4], 'w', 1, true) then
+  local awaited = {}
   for i, key in ipairs(keys) do
-    if sub(ARGV[4], i, i) == 'w' then wait_for(key, ARGV[3]) end
+    if byte(ARGV[4], i) == 119 then awaited[#awaited + 1] = key end -- w
   end
+  wait_for(awaited, ARGV[3])
 end
 send_mail()
 return remember({ now, verdicts })

@@ -10,7 +10,7 @@ local place, value, run = place_of(key)
 if value and place ~= 'active' then
   call('ZREM', P .. 'queued', key)
   call('ZREM', P .. 'scheduled', key)
-  finish({ key }, { value }, { ARGV[4] }, { ARGV[5] .. run_suffix(run) }, { ARGV[6] })
+  finish({ key }, { value }, { ARGV[4] }, { run_suffix(run) .. ARGV[5] }, { ARGV[6] })
 end
 send_mail()
 return remember({ place })

@@ -2,6 +2,7 @@
 -- KEYS  prefix
 -- ARGV  member …
 --@include clock runs
+call('HDEL', P .. 'meta', '') -- needs no memory: after it, neither does the rest, above `maxmemory`
 for _, member in ipairs(ARGV) do
   local packed = call('HGET', P .. 'runs', key_of(member))
   if packed and call('ZSCORE', P .. 'active', member) then

@@ -1,12 +1,13 @@
 -- revive: retry, requeue and run now, for those who do not own the job.
 -- KEYS  prefix
--- ARGV  client, number, key, '1' to run a scheduled job now
+-- ARGV  client, number, key, '1' to run a scheduled job now, the only place where that may happen, if not any
 -- Returns {where the job was}. One that was finished is enqueued again, in a new life: no attempts so far.
---@include clock replay header runs mail order place_of
+--@include clock replay header runs mail order patch place_of
 local answer = earlier_answer()
 if answer then return answer end
 local key = ARGV[3]
 local was, value = place_of(key)
+if ARGV[5] and was ~= ARGV[5] then return remember({ was }) end
 if was == 'scheduled' and ARGV[4] == '1' then
   call('ZREM', P .. 'scheduled', key)
   call('ZADD', P .. 'queued', place((split_value(value)), take_sequence(1) + 1), key)
@@ -25,7 +26,8 @@ elseif was == 'finished' then
   local base = string.gsub(string.match(header, '^%d+(.-);S'), ';s[^;]*', '')
   call('ZADD', P .. 'queued', place(base, take_sequence(1) + 1), key)
   call('HSET', P .. 'jobs', key, stamp .. base .. sub(rest, 1, cut))
-  if length > 0 then call('HSET', P .. 'patch', key, sub(rest, -length)) end
+  local patch = length > 0 and fresh_patch(sub(rest, -length)) or ''
+  if patch ~= '' then call('HSET', P .. 'patch', key, patch) end
   call('HINCRBY', P .. 'stats', 'enqueued', 1)
   wake()
   announce({ key }, 'queued')

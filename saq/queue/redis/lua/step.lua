@@ -6,6 +6,7 @@
 --   head 'R' + delay ms         a failed attempt that is tried again; body: the error
 --   head 'G' + delay ms         given back, not charged; body: why
 --   head 'U' + delay ms         given back for want of the function; body: its name
+--   head 'N'                    given back before it was started: as if it had not been claimed
 -- Returns {now, next due ms or -1, state, verdicts, then for each claim: member, value, history}
 --   state     '+' work is left behind, 'p' the queue is paused, '' neither
 --   verdicts  one letter a job: '1' accepted, '0' stale, 'a' aborted instead, 'f' failed instead
@@ -47,7 +48,7 @@ local FIRST_DONE = 9
 local function put_back(key, value, head, body)
   local packed = call('HGET', P .. 'runs', key)
   if not value or not packed then return '1' end
-  local run, kind, delay = read_run(packed), sub(head, 1, 1), tonumber(sub(head, 2))
+  local run, kind, delay = read_run(packed), sub(head, 1, 1), tonumber(sub(head, 2)) or 0
   if run.abort then
     finish_one(key, value, 'aborted', run.abort, run)
     return 'a'
@@ -71,10 +72,17 @@ local function put_back(key, value, head, body)
     end
     -- Behind the others, or it would be the first that the same worker finds.
     run.score = string.format('%.0f', place(split_value(value), take_sequence(1) + 1))
+  elseif kind == 'N' then
+    run.attempts = run.attempts - 1
   else
     run.err = body
   end
-  call('HSET', P .. 'runs', key, pack_run(run))
+  if kind == 'R' or kind == 'G' then remember_attempt(run, kind == 'R' and 'retried' or 'returned', body) end
+  if run.attempts == 0 then
+    call('HDEL', P .. 'runs', key)
+  else
+    call('HSET', P .. 'runs', key, pack_run(run))
+  end
   if delay > 0 then
     schedule({ string.format('%.0f', now + delay), key })
   else
@@ -119,10 +127,12 @@ end
 -- promote what is due, take back what was lost ----------------------------------------------------------
 local meta = call('HMGET', P .. 'meta', 'paused', 'stepped', 'calm', 'token')
 local oldest = call('ZRANGE', P .. 'active', 0, 0, 'WITHSCORES')[2]
+local taken_back = 0
 if calm(meta[2], meta[3], lease) and oldest and tonumber(oldest) <= now then
-  expire(max_lost, ARGV[8] ~= '' and ARGV[8] or nil)
+  taken_back = #expire(max_lost, ARGV[8] ~= '' and ARGV[8] or nil)
 end
 local due = promote()
+if taken_back == EXPIRED_AT_ONCE then due = now end -- there may be more: the caller looks again at once
 
 -- claim -------------------------------------------------------------------------------------------------
 -- A job that lost its worker before may be the one that kills them: one at a time, so that it does not take its

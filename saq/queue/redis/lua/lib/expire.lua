@@ -3,7 +3,7 @@
 --   it ran for longer than it may a failure: charged, and failed when no attempt is left. Its worker said so
 --                                before it stopped to renew: a lease that just ends proves nothing of a job
 --   otherwise its worker died    not the job's fault: back to its place, until `max_lost` leases are lost
-local EXPIRED_AT_ONCE, DEFAULT_TIMEOUT, DEFAULT_RETRIES = 100, 10, 1
+local EXPIRED_AT_ONCE, DEFAULT_TIMEOUT, DEFAULT_RETRIES = 25, 10, 1
 local LOST = 'lost: %d workers died or were cut off while they ran this job (max_lost); the last was %s'
 local OVERTIME = 'timed out: still running when its lease ended, past its timeout of %s s; its worker was %s'
 local function expire(max_lost, message)
@@ -31,6 +31,7 @@ local function expire(max_lost, message)
         finish_one(key, value, status, reason, run)
       else
         call('ZADD', P .. 'queued', run.score, key)
+        remember_attempt(run, run.overtime and 'overtime' or 'lost', run.overtime and run.err)
         call('HSET', P .. 'runs', key, pack_run(run))
         taken_back[#taken_back + 1] = key
       end

@@ -15,6 +15,14 @@ local function read_patch(patch)
   end
   return fields, order
 end
+local function write_patch(fields, order)
+  local rows = {}
+  for _, field in ipairs(order) do
+    local value = fields[field]
+    if value then rows[#rows + 1] = #field .. ':' .. field .. #value .. ':' .. value end
+  end
+  return table.concat(rows)
+end
 -- Lays `changes` (field, value, …) over `patch` (or false).
 local function merge_patch(patch, changes)
   local fields, order = read_patch(patch or '')
@@ -22,9 +30,11 @@ local function merge_patch(patch, changes)
     if fields[changes[i]] == nil then order[#order + 1] = changes[i] end
     fields[changes[i]] = changes[i + 1]
   end
-  local rows = {}
-  for i, field in ipairs(order) do
-    rows[i] = #field .. ':' .. field .. #fields[field] .. ':' .. fields[field]
-  end
-  return table.concat(rows)
+  return write_patch(fields, order)
+end
+-- A patch without the attempts of the life that has ended.
+local function fresh_patch(patch)
+  local fields, order = read_patch(patch)
+  fields.past = nil
+  return write_patch(fields, order)
 end
