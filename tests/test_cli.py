@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import signal
 import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import saq as package
-from saq import Status
+from saq import Job, Status
 from saq.cli import VERBS, build_parser
 from saq.queue.redis import RedisQueue
 from tests.processes import APP, Command, saq
@@ -164,6 +167,87 @@ async def test_check_says_by_its_exit_code_whether_workers_live(client: RedisQue
     worker.send(signal.SIGTERM)
     await worker.end()
     assert await start(APP, "--check").end() == 1
+
+
+# repair ----------------------------------------------------------------------------------------------------
+
+
+async def test_repair_says_what_is_wrong_and_mends_it(client: RedisQueue, start: Start) -> None:
+    for key in ("in no list", "gone\x1b[2J"):
+        await enqueue(client, "add", a=1, b=2, key=key)
+    sound = start("repair", APP)
+    assert await sound.end() == 0, sound.text()
+    assert re.search(r"^default: looked at \d+ entries in \d+\.\d s: sound$", sound.text(), re.MULTILINE)
+    await client.redis.zrem("saq:{default}:queued", "in no list")
+    await client.redis.hdel("saq:{default}:jobs", "gone\x1b[2J")
+
+    dry = start("repair", APP, "--dry-run")
+    assert await dry.end() == 1
+    assert "lost: 'in no list' is in no list; would be: now queued" in dry.text()
+    assert r"gone: 'gone\x1b[2J' is listed (queued), and its content is gone" in dry.text()
+    assert "2 wrong (1 lost, 1 gone), nothing was changed" in dry.text()
+    as_json = start("repair", APP, "--dry-run", "--json")
+    assert await as_json.end() == 1
+    report = json.loads(as_json.text().splitlines()[-1])
+    assert (report["queue"], report["dry_run"], report["sound"]) == ("default", True, False)
+    found = {(finding["kind"], finding["key"], finding["mended"]) for finding in report["findings"]}
+    assert found == {("lost", "in no list", False), ("gone", "gone\x1b[2J", False)}
+    assert any("set appendonly yes" in warning for warning in report["warnings"])
+
+    mended = start("repair", APP)
+    assert await mended.end() == 0
+    assert "lost: 'in no list' is in no list; now queued" in mended.text()
+    assert "2 wrong (1 lost, 1 gone), all mended" in mended.text()
+    start(APP)
+    assert (await ended(client, "in no list")).result == 3
+
+
+async def test_what_repair_may_not_touch_ends_with_1(client: RedisQueue, start: Start) -> None:
+    await client.redis.set("saq:{default}:queued", "somebody's")
+    command = start("repair", APP)
+    assert await command.end() == 1
+    assert "type: 'queued' is a string, which SAQ never makes of it; whose is it?" in command.text()
+    assert await client.redis.get("saq:{default}:queued") == b"somebody's"
+
+
+async def test_repair_explains_itself_and_its_exit_codes(start: Start) -> None:
+    command = start("repair", "--help")
+    assert await command.end() == 0
+    for part in ("usage: saq repair", "--dry-run", "--json", "exit codes:", "  0  ", "  1  ", "  2  "):
+        assert part in command.text()
+    wrong = start("repair", "nowhere.at.all")
+    assert await wrong.end() == 2
+    assert wrong.text().startswith("saq repair: cannot import 'nowhere.at'")
+    away = start("repair", APP, url=f"redis://127.0.0.1:{_nobodys_port()}")
+    assert await away.end() == 1
+    assert "cannot reach Redis at" in away.text()
+    assert "Traceback" not in away.text()
+
+
+async def test_progress_is_shown_on_a_terminal(client: RedisQueue, redis_url: str) -> None:
+    """And what is found does not get mixed up with it."""
+    await client.enqueue_many(Job("add", {"a": 1, "b": 2}, key=f"{n}") for n in range(3000))
+    await client.redis.zrem("saq:{default}:queued", "7")
+    code = "import pty, sys; sys.exit(pty.spawn([sys.executable, '-m', 'saq', 'repair', sys.argv[1]]) >> 8)"
+    with closing(Command("-c", code, APP, env={"SAQ_TEST_URL": redis_url})) as command:
+        assert await command.end() == 0, command.text()
+        assert "\rwatching: 0 of 0" in command.text()
+        assert "lost: '7' is in no list; now queued" in command.text().replace("\r", "\n").splitlines()
+
+
+# The server's settings -------------------------------------------------------------------------------------
+
+
+async def test_the_first_of_several_workers_speaks_of_the_servers_settings(
+    client: RedisQueue, redis_url: str
+) -> None:
+    env = {"SAQ_TEST_URL": redis_url, "SAQ_TEST_CHECKUP": "1"}
+    with closing(Command("-m", "saq", APP, "--workers", "3", env=env)) as command:
+        await registered(client, 3)
+        await command.says("set appendonly yes")
+        command.send(signal.SIGTERM)
+        assert await command.end() == 0
+        assert command.text().count("set appendonly yes") == 1
 
 
 # Working ---------------------------------------------------------------------------------------------------

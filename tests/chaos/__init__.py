@@ -2,6 +2,7 @@
 
     python -m tests.chaos --seed 7 --seconds 60
 
-`__main__.py` runs it, `nemesis.py` breaks things, `worker.py` and `producer.py` are the processes,
-`verdict.py` reads what is left and judges.
+`run.py` is one run from start to end. `worker.py`, `functions.py` and `producer.py` are the processes,
+`nemesis.py` breaks things by the faults of `faults_workers.py`, `faults_server.py` and `faults_network.py`,
+`census.py` looks meanwhile, `evidence.py` collects what is left, and `verdict.py` judges.
 """

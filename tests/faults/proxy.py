@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
 import hiredis
+
+#: The name of all tasks of proxies: they come and go with the connections.
+TASK = "proxy"
 
 
 class Cut(NamedTuple):
@@ -39,26 +43,52 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._cut: Cut | None = None
         self._seen = 0
+        self._losing = False
         self._links: set[asyncio.Task[None]] = set()
+        self._by_name: dict[bytes, _Link] = {}
         self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
         #: How often a fault really happened.
         self.faults = 0
-        #: Commands that came through, by their first word.
-        self.commands: list[bytes] = []
+        #: The latest commands that came through, by their first word.
+        self.commands: deque[bytes] = deque(maxlen=10_000)
+        #: Seconds that a command, or an answer, takes longer.
         self.delay = 0.0
+        self.late = 0.0
         self._flows = asyncio.Event()
         self._flows.set()
         self.refusing = False
+        #: Whether the latest cut came behind the last byte.
+        self.cut_behind = False
 
     @property
     def url(self) -> str:
         """Where a client connects."""
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def armed(self) -> bool:
+        """Whether a cut still waits for its command."""
+        return self._cut is not None
+
+    @property
+    def connections(self) -> int:
+        """How many ends there are."""
+        return len(self._writers)
+
     def cut(self, cut: Cut) -> None:
         """Breaks a connection at the next command that matches."""
         self._cut, self._seen = cut, 0
+
+    def lose_answer(self) -> None:
+        """Whatever the server says next does not arrive, and its connection breaks."""
+        self._losing = True
+
+    def loses(self) -> bool:
+        """Whether what the server has just said is lost."""
+        losing, self._losing = self._losing, False
+        self.faults += losing
+        return losing
 
     def freeze(self) -> None:
         """Half open: connections stay, and nothing passes."""
@@ -68,33 +98,50 @@ class Proxy:
         """Lets pass again."""
         self._flows.set()
 
+    def silence(self, name: str) -> None:
+        """Half open, for good: the connection of that name stays, and no answer passes."""
+        self._by_name[name.encode()].silent = True
+        self.faults += 1
+
+    def drop(self, name: str) -> None:
+        """Cuts the connection of that name."""
+        self._by_name[name.encode()].abort()
+        self.faults += 1
+
     def drop_all(self) -> None:
         """Cuts every connection there is."""
         for writer in list(self._writers):
             writer.transport.abort()
             self.faults += 1
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refusing:
             writer.transport.abort()
             return
-        task = asyncio.current_task()
-        assert task is not None
+        task = asyncio.create_task(self._serve(reader, writer), name=TASK)
         self._links.add(task)
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
+        task.add_done_callback(self._links.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
+        except OSError:
+            writer.transport.abort()
+            return
         self._writers |= {writer, up_writer}
         link = _Link(self, writer, up_writer)
         try:
-            await asyncio.gather(link.requests(reader), link.answers(up_reader), return_exceptions=True)
+            both = (link.requests(reader), link.answers(up_reader))
+            tasks = [asyncio.create_task(one, name=TASK) for one in both]
+            await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             for end in (writer, up_writer):
                 end.transport.abort()
                 self._writers.discard(end)
-            self._links.discard(task)
 
     async def start(self) -> None:
         """Begins to listen."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -109,9 +156,11 @@ class Proxy:
             await asyncio.wait(list(self._links))
         await self._server.wait_closed()
 
-    def take(self, words: list[bytes]) -> Cut | None:
+    def take(self, words: list[bytes], link: _Link) -> Cut | None:
         """The fault for this command, if it is its turn."""
         self.commands.append(words[0])
+        if words[:2] == [b"CLIENT", b"SETNAME"]:
+            self._by_name[words[2]] = link
         cut = self._cut
         if cut is None or not cut.match(words):
             return None
@@ -131,8 +180,16 @@ class _Link:
         self._down = down
         self._up = up
         self._doomed: Cut | None = None
+        #: Whether what the server says is swallowed.
+        self.silent = False
 
     async def requests(self, reader: asyncio.StreamReader) -> None:
+        try:
+            await self._pass_requests(reader)
+        finally:
+            self.abort()
+
+    async def _pass_requests(self, reader: asyncio.StreamReader) -> None:
         parser = hiredis.Reader()
         buffer = b""
         while data := await reader.read(65536):
@@ -143,28 +200,39 @@ class _Link:
                 raw, buffer = _take(words, buffer)
                 if self._proxy.delay:
                     await asyncio.sleep(self._proxy.delay)
-                cut = self._proxy.take(words)
+                cut = self._proxy.take(words, self)
                 if cut is not None and cut.where == "request":
+                    self._proxy.cut_behind = cut.at >= len(raw)
                     self._up.write(raw[: cut.at])
                     await self._up.drain()
-                    self.abort()
                     return
                 if cut is not None:
                     self._doomed = cut
                 self._up.write(raw)
-        self.abort()
 
     async def answers(self, reader: asyncio.StreamReader) -> None:
+        try:
+            await self._pass_answers(reader)
+        finally:
+            self.abort()
+
+    async def _pass_answers(self, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(65536):
             await self._proxy._flows.wait()
+            if self.silent:
+                continue
+            if self._proxy.late:
+                await asyncio.sleep(self._proxy.late)
+            if self._proxy.loses():
+                self.abort()
+                return
             if self._doomed is not None:
+                self._proxy.cut_behind = self._doomed.at >= len(data)
                 self._down.write(data[: self._doomed.at])
                 with contextlib.suppress(ConnectionError):
                     await self._down.drain()
-                self.abort()
                 return
             self._down.write(data)
-        self.abort()
 
     def abort(self) -> None:
         # Closed, not reset: what was written must arrive.

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from saq.job import Job, Status
 from saq.queue.redis import RedisQueue
-from tests.faults.proxy import Cut, Proxy, proxied
+from tests.faults.proxy import Cut, Proxy
 from tests.servers import Server
 
 Action = Callable[[RedisQueue], Awaitable[Any]]
-
-
-@pytest.fixture
-async def proxy(server: Server, redis_url: str) -> AsyncIterator[Proxy]:
-    async with proxied(server.port) as between:
-        yield between
 
 
 async def enqueue(queue: RedisQueue) -> Any:

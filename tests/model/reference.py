@@ -26,7 +26,7 @@ LOST = b"lost: %d workers died or were cut off while they ran this job (max_lost
 class Settlement(NamedTuple):
     """What a worker says of a claim.
 
-    Kind is C, F, A (an end), R (tried again), G (given back) or U (function unknown).
+    Kind is C, F, A (an end), R (tried again), G (given back), U (function unknown) or N (not started).
     """
 
     member: bytes
@@ -141,6 +141,8 @@ class Model:
     workers: set[str] = field(default_factory=set)
     #: Failed jobs that went without a sweep: they are in a list still.
     unswept: set[bytes] = field(default_factory=set)
+    #: Since one of them went, the bytes of that list are known only once it is empty.
+    estimated: bool = False
     watching: dict[bytes, list[bytes]] = field(default_factory=dict)
     #: Who has an answer kept for them.
     clients: set[str] = field(default_factory=set)
@@ -319,8 +321,12 @@ class Model:
             if seen == "known":
                 delay = (min(settlement.delay, 50),) * 2
             run.order = self._arrive(job)
+        elif settlement.kind == "N":
+            run.attempts -= 1
         else:
             run.error = settlement.text
+        if run.attempts == 0:
+            job.run = None
         if delay[0]:
             job.place, job.expired = "scheduled", False
             job.due = self.now[0] + delay[0], self.now[1] + delay[1]

@@ -49,7 +49,7 @@ def actions(world: World) -> Iterator[tuple[str, Do]]:
         yield "sweep", partial(World.sweep, what="leases", max_lost=2)
     for n, (member, known) in enumerate(world.claims.items()):
         yield f"renew {n}", partial(World.renew, members=[member])
-        for kind, delay in (("C", 0), ("R", 0), ("G", 3_000_000)):
+        for kind, delay in (("C", 0), ("R", 0), ("G", 3_000_000), ("N", 0)):
             done = known._replace(kind=kind, delay=delay, text=b"error")
             name = f"{kind} of {n}"
             yield name, partial(World.step, worker=done.worker, want=0, done=[done], max_lost=2)

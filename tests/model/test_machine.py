@@ -183,10 +183,12 @@ class Transitions(RuleBasedStateMachine):
 
     def _settlement(self, data: st.DataObject, member: bytes) -> Settlement:
         known = self.world.claims[member]
-        kind = data.draw(st.sampled_from("CCFARRGGU"))
+        kind = data.draw(st.sampled_from("CCFARRGGUN"))
         if kind == "U":
             delay = data.draw(st.sampled_from([50, 3_000_000]))
             return known._replace(kind=kind, text=data.draw(functions), delay=delay)
+        if kind == "N":
+            return known._replace(kind=kind)
         if kind in "RG":
             return known._replace(
                 kind=kind, text=data.draw(texts), delay=data.draw(st.sampled_from([0, 0, 3_000_000]))

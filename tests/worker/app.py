@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import time
@@ -11,6 +12,10 @@ from typing import Any
 
 from saq import Queue
 from saq.types import SettingsDict
+
+if os.environ.get("SAQ_TEST_CHECKUP") is None:
+    # The servers of most tests keep nothing, and shall not.
+    logging.getLogger("saq.checkup").setLevel(logging.ERROR)
 
 
 async def add(ctx: Any, *, a: int, b: int) -> int:

@@ -1,0 +1,1 @@
+"""What a million jobs cost: nothing that one job does not."""
