@@ -6,14 +6,37 @@ Owns what a view is handed. Must not decide anything about it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from saq.errors import ServerError
 from saq.queue.base import Queue
+from saq.queue.history import History
 from saq.web.http import Request
+from saq.web.live import Live
+from saq.web.present import Presenter
 
 #: What says that a queue's server is not there, or not now.
 AWAY = (ServerError, ConnectionError, TimeoutError)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What one web interface consists of, for its views.
+
+    Args:
+        queues: all that are shown, by name.
+        presenter: shows their jobs.
+        read_only: whether nothing may be changed.
+        live: what is measured while somebody watches.
+        hours: of each queue what is written down of hours that are over.
+    """
+
+    queues: Mapping[str, Queue]
+    presenter: Presenter
+    read_only: bool
+    live: Live
+    hours: dict[tuple[str, int], History] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +45,20 @@ class Call:
 
     Args:
         request: as it came.
-        queues: all that are shown, by name.
+        site: what it was sent to.
         segments: of its path, raw.
-        query: raw.
-        names: what stands in the path for ``{queue}``, ``{job}`` and ``{name}``, decoded.
+        names: what stands in the path for ``{queue}``, ``{job}`` and the like, decoded.
+        params: of its query, by name, as its route allows them.
+        body: of a change, an object.
         found: the queue that the path names, if there is one.
     """
 
     request: Request
-    queues: Mapping[str, Queue]
+    site: Site
     segments: Sequence[bytes]
-    query: bytes
     names: Mapping[str, str]
+    params: Mapping[str, Any]
+    body: Mapping[str, Any]
     found: Queue | None
 
     @property

@@ -6,18 +6,19 @@ Owns the vocabulary between the faces and the core. Must not know of routes, que
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 #: A face reads one byte more than this of a body, and leaves the rest.
-MAX_BODY = 16 * 1024
+MAX_BODY = 64 * 1024
 #: Seconds that a face waits for a body.
 BODY_PATIENCE = 10.0
 
 JSON = "application/json; charset=utf-8"
+EVENTS = "text/event-stream; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
 
@@ -45,13 +46,25 @@ class Request:
     peer: str = ""
 
 
+class Pieces(Protocol):
+    """A body that comes piece by piece."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What goes out. The body of an answer to HEAD is left out by the face, its headers are not."""
+    """What goes out. The body of an answer to HEAD is left out by the face, its headers are not.
+
+    With a ``stream``, its pieces are sent as they come. Whoever has such a response closes the stream in the end.
+    """
 
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    stream: Pieces | None = None
 
 
 class HttpError(Exception):
@@ -118,8 +131,3 @@ def parse_query(query: bytes) -> dict[str, str]:
     return fields
 
 
-def whole_number(text: str | None, default: int, low: int, high: int) -> int:
-    """A number of a query, brought within its bounds; what is none is ``default``."""
-    if text is None or not text.isascii() or not text.removeprefix("-").isdigit() or len(text) > 18:
-        return default
-    return min(max(int(text), low), high)

@@ -9,23 +9,36 @@ finite number, a truth value or null, and never as an object of its own.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import logging
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from saq.job import Job, Status
-from saq.types import QueueInfo
+from saq.queue.history import Buckets, percentiles
+from saq.queue.views import Attempt, Counts, Place
 from saq.utils import now
 from saq.web import paths
 
+logger = logging.getLogger("saq")
+
+#: What hides or replaces a value before anybody sees it: called with the name of a field (``kwargs``,
+#: ``result``, ``meta``, ``error``), its value and the job, it returns what is shown instead.
+Redact = Callable[[str, Any, Job], Any]
+
 #: Characters that are shown of one value: on a job's own page, and in a list.
-LONG = 10_000
+LONG = 100_000
 SHORT = 200
+#: Characters of arguments in which a search looks.
+SEARCHED = 10_000
 #: A value whose JSON is longer than a line is laid out.
 _LINE = 100
 #: Beyond it, JavaScript rounds.
 _SAFE = 2**53
+SHARES = (0.5, 0.95, 0.99)
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Job)}
 #: What a user or a worker put in, of any type.
@@ -34,6 +47,127 @@ _NUMBERS = (
     *("timeout", "heartbeat", "retries", "ttl", "retry_delay", "scheduled", "progress"),
     *("attempts", "completed", "queued", "started", "touched", "priority"),
 )
+#: What makes sense in each state.
+_ACTIONS = {
+    "queued": ("abort", "delete"),
+    "scheduled": ("run", "abort", "delete"),
+    "active": ("abort",),
+    "complete": ("retry", "delete"),
+    "failed": ("retry", "delete"),
+    "aborted": ("retry", "delete"),
+}
+#: Where a job of each state is.
+PLACES: dict[str, Place] = {
+    "queued": "queued",
+    "scheduled": "scheduled",
+    "active": "active",
+    "aborting": "active",
+    "finished": "finished",
+    "complete": "finished",
+    "failed": "finished",
+    "aborted": "finished",
+}
+
+
+class Presenter:
+    """Shows jobs, as far as they may be seen.
+
+    Args:
+        redact: hides or replaces values; None shows everything.
+        read_only: whether nothing may be changed.
+    """
+
+    def __init__(self, redact: Redact | None = None, read_only: bool = False) -> None:
+        self._redact = redact
+        self._read_only = read_only
+
+    @property
+    def redacts(self) -> bool:
+        """Whether anything may be hidden."""
+        return self._redact is not None
+
+    def seen(self, name: str, value: Any, job: Job) -> Any:
+        """A value as it may be seen."""
+        if self._redact is None or value is None:
+            return value
+        try:
+            return self._redact(name, value, job)
+        except Exception:
+            logger.exception("Web: redact failed for %s of %r: it is not shown", name, job.key)
+            return "(hidden, for redact failed)"
+
+    def error(self, job: Job) -> str | None:
+        """The error of a job as it may be seen."""
+        error = self.seen("error", job.error, job)
+        return None if error is None else str(error)
+
+    def job(self, job: Job, limit: int, attempts: Iterable[Attempt] | None = None) -> dict[str, Any]:
+        """A job with all its fields, those with default values included; with ``attempts``, its timeline."""
+        queue_name = job.queue.name if job.queue is not None else ""
+        key = str(job.key)
+        state = state_of(job)
+        error = self.error(job)
+        shown: dict[str, Any] = {
+            "key": key,
+            "queue": queue_name,
+            "path": paths.join("queues", queue_name, "jobs", key),
+            "state": state,
+            "error": None if error is None else _end_of(error, limit),
+            "summary": None if error is None else last_line(error),
+            "actions": [] if self._read_only else list(_ACTIONS.get(state, ())),
+        }
+        for name, field in _FIELDS.items():
+            if name in shown:
+                continue
+            given = job.__dict__.get(name, None if field.default is dataclasses.MISSING else field.default)
+            if name in _VALUES:
+                nothing = given is None or (name != "result" and not given)
+                given = None if nothing else self.seen(name, given, job)
+                shown[name] = None if given is None else value(given, limit)
+            elif name in _NUMBERS:
+                shown[name] = number(given)
+            elif name == "status":
+                shown[name] = Status(given).value
+            else:
+                shown[name] = scalar(given, limit)
+        if attempts is not None:
+            shown["timeline"] = [self._attempt(job, attempt, limit) for attempt in attempts]
+        return shown
+
+    def _attempt(self, job: Job, attempt: Attempt, limit: int) -> dict[str, Any]:
+        error = self.seen("error", attempt.error, job) if attempt.error else None
+        return {
+            "number": attempt.number,
+            "started": attempt.started,
+            "ended": attempt.ended or None,
+            "worker": attempt.worker,
+            "outcome": attempt.outcome or None,
+            "error": None if error is None else _end_of(str(error), limit),
+        }
+
+
+def state_of(job: Job) -> str:
+    """The status, where a job whose time has not come is scheduled."""
+    status = Status(job.__dict__.get("status", Status.NEW))
+    due = job.__dict__.get("scheduled", 0)
+    if status is Status.QUEUED and isinstance(due, (int, float)) and due * 1000 > now():
+        return "scheduled"
+    return status.value
+
+
+def last_line(error: str) -> str:
+    """What went wrong, in a line: the last of a stack trace."""
+    return error.rstrip()[-10 * SHORT :].rpartition("\n")[2].strip()[:SHORT]
+
+
+_DIGITS = re.compile(r"\d+")
+
+
+def group_of(function: str, error: str | None) -> tuple[str, str]:
+    """What failures have in common: an identifier, and the error without its numbers."""
+    line = _DIGITS.sub("N", last_line(error or ""))
+    digest = hashlib.sha1(f"{function}\n{line}".encode("utf-8", "surrogatepass"), usedforsecurity=False)
+    return digest.hexdigest()[:16], line
 
 
 def queue_name(name: str) -> dict[str, Any]:
@@ -41,17 +175,27 @@ def queue_name(name: str) -> dict[str, Any]:
     return {"name": name, "path": paths.join("queues", name)}
 
 
-def queue(info: QueueInfo) -> dict[str, Any]:
-    """A queue, its workers, and those of its jobs that ``info`` has."""
-    name = info["name"]
+def queue(name: str, counts: Counts) -> dict[str, Any]:
+    """How a queue is at this moment."""
     return {
         **queue_name(name),
-        "queued": info["queued"],
-        "active": info["active"],
-        "scheduled": info["scheduled"],
-        "workers": {worker_id: worker(found) for worker_id, found in info["workers"].items()},
-        "jobs": [job(name, found, SHORT) for found in info["jobs"]],
+        "now": counts.now,
+        "queued": counts.queued,
+        "scheduled": counts.scheduled,
+        "active": counts.active,
+        "failed": counts.failed,
+        "finished": counts.finished,
+        "paused": counts.paused or None,
+        "oldest": counts.oldest or None,
+        "due": counts.due or None,
+        "stats": dict(counts.stats),
     }
+
+
+def spread(buckets: Buckets) -> dict[str, Any]:
+    """How durations are spread."""
+    p50, p95, p99 = percentiles(buckets, SHARES)
+    return {"count": sum(buckets.values()), "p50": p50, "p95": p95, "p99": p99}
 
 
 def worker(info: Any) -> dict[str, Any]:
@@ -61,49 +205,13 @@ def worker(info: Any) -> dict[str, Any]:
     stats = stats if isinstance(stats, dict) else {}
     metadata = info.get("metadata")
     return {
-        "queue_key": _scalar(info.get("queue_key"), SHORT),
+        "queue_key": scalar(info.get("queue_key"), SHORT),
         "stats": {
-            name: _number(stats.get(name, 0))
+            name: number(stats.get(name, 0))
             for name in ("complete", "failed", "retried", "aborted", "uptime")
         },
         "metadata": None if metadata is None else value(metadata, SHORT),
     }
-
-
-def job(queue_name: str, fields: Mapping[str, Any], limit: int) -> dict[str, Any]:
-    """A job: its fields as ``Job.to_dict`` has them, those with default values included."""
-    key = str(fields["key"])
-    shown: dict[str, Any] = {
-        "key": key,
-        "queue": queue_name,
-        "path": paths.join("queues", queue_name, "jobs", key),
-        "state": _state(fields),
-    }
-    for name, field in _FIELDS.items():
-        if name in shown:
-            continue
-        given = fields.get(name, None if field.default is dataclasses.MISSING else field.default)
-        if name in _VALUES:
-            nothing = given is None or (name != "result" and not given)
-            shown[name] = None if nothing else value(given, limit)
-        elif name in _NUMBERS:
-            shown[name] = _number(given)
-        elif name == "status":
-            shown[name] = Status(given).value
-        elif name == "error":
-            shown[name] = None if given is None else _end_of(str(given), limit)
-        else:
-            shown[name] = _scalar(given, limit)
-    return shown
-
-
-def _state(fields: Mapping[str, Any]) -> str:
-    """The status, where a job whose time has not come is scheduled."""
-    status = Status(fields.get("status", Status.NEW))
-    due = fields.get("scheduled", 0)
-    if status is Status.QUEUED and isinstance(due, (int, float)) and due * 1000 > now():
-        return "scheduled"
-    return status.value
 
 
 def value(given: Any, limit: int) -> str:
@@ -146,16 +254,18 @@ def _end_of(text: str, limit: int) -> str:
     return f"{text[:head]}\n… {len(text) - limit:,} characters …\n{text[head - limit :]}"
 
 
-def _number(given: Any) -> float | int | None:
+def number(given: Any) -> float | int | None:
+    """A number that any client can read exactly, or None."""
     if isinstance(given, float):
         return given if math.isfinite(given) else None
     return int(given) if isinstance(given, int) and -_SAFE <= given <= _SAFE else None
 
 
-def _scalar(given: Any, limit: int) -> str | float | int | bool | None:
+def scalar(given: Any, limit: int) -> str | float | int | bool | None:
+    """Text, a number, a truth value or None."""
     if given is None or isinstance(given, bool):
         return given
     if isinstance(given, (int, float)):
-        return _number(given)
+        return number(given)
     text = given if isinstance(given, str) else value(given, limit)
     return text if len(text) <= limit else f"{text[:limit]} …"
