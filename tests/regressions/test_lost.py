@@ -23,8 +23,8 @@ PLACES = range(20)
 async def test_a_job_is_still_there_when_its_sweeper_is_stopped(
     raw: Redis, make_queue: MakeQueue, client: RedisQueue
 ) -> None:
-    """The sweeper took a stuck job out of everything, waited for up to five seconds, and put it back: one that
-    was stopped meanwhile lost it."""
+    """The sweeper took a stuck job out of everything, waited for up to five seconds, and put it back: one
+    that was stopped meanwhile lost it."""
     dead, sweeper = make_queue(), make_queue()
     for place in PLACES:
         await enqueue(client, "f", key=f"{place}")
@@ -91,8 +91,8 @@ async def test_a_cron_entry_goes_on_after_its_worker_was_killed(
 async def test_a_job_that_cannot_be_read_does_not_keep_others_from_being_taken_back(
     raw: Redis, queue: RedisQueue, client: RedisQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The sweeper stopped at the first job that it could not decode, each time that it ran, and so did all who
-    wanted to see the queue."""
+    """The sweeper stopped at the first job that it could not decode, each time that it ran, and so did all
+    who wanted to see the queue."""
     await client.enqueue_many([Job("f", key="poison"), Job("f", key="well", retries=5)])
     jobs = (await queue.step((), 2)).jobs
     raw.hset(prefix(queue) + b"jobs", "poison", b"1700000000000\n\xff\xfe")

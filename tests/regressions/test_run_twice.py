@@ -92,7 +92,7 @@ async def test_jobs_that_end_while_several_sweep_are_taken_back_or_end_and_never
             verdicts += (await queue.step([queue.settle(job, Status.COMPLETE, result=1)], 0)).verdicts
         return verdicts
 
-    *found, verdicts = await asyncio.gather(*(swept(sweeper) for sweeper in sweepers), end())
+    found, verdicts = await asyncio.gather(asyncio.gather(*map(swept, sweepers)), end())
     assert verdicts == [Status.COMPLETE] * len(well)
     assert await all_keys(queue, [Status.QUEUED]) == sorted(job.key for job in lost)
     # Those who settle take back as well.
@@ -124,8 +124,8 @@ async def test_a_timeout_that_the_sweeper_notices_as_well_is_one_attempt(
 async def test_a_retry_by_hand_while_the_job_ends_is_refused_or_a_whole_new_run(
     queue: RedisQueue, client: RedisQueue
 ) -> None:
-    """Who looked at a running job and had it retried wrote back what he had seen: the result was gone, and the
-    job in the queue while it still ran."""
+    """Who looked at a running job and had it retried wrote back what he had seen: the result was gone, and
+    the job in the queue while it still ran."""
     seen: set[bool] = set()
     for place in range(30):
         await enqueue(client, "f", key=f"{place}")
@@ -152,7 +152,9 @@ async def test_a_retry_by_hand_while_the_job_ends_is_refused_or_a_whole_new_run(
     assert seen == {True, False}
 
 
-@pytest.mark.parametrize("days", [[0, 0, 0], [400, 0, -400], [-400, 400, 0]], ids=["right", "ahead", "behind"])
+@pytest.mark.parametrize(
+    "days", [[0, 0, 0], [400, 0, -400], [-400, 400, 0]], ids=["right", "ahead", "behind"]
+)
 async def test_a_tick_is_enqueued_once_by_workers_whose_clocks_are_wrong(
     days: list[int], make_queue: MakeQueue, client: RedisQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:

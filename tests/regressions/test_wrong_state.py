@@ -36,7 +36,9 @@ async def test_who_updates_a_job_does_not_undo_the_update_of_another(
     await enqueue(client, "f", key="k")
     running, guest = await claim(queue), await client.job("k")
     assert guest is not None
-    await asyncio.gather(running.update(progress=0.5), guest.update(meta={"by": "a guest"}), guest.update(ttl=7))
+    await asyncio.gather(
+        running.update(progress=0.5), guest.update(meta={"by": "a guest"}), guest.update(ttl=7)
+    )
     found = await client.job("k")
     assert found is not None
     assert (found.progress, found.meta, found.ttl) == (0.5, {"by": "a guest"}, 7)
@@ -98,7 +100,7 @@ async def test_a_process_is_told_of_nothing_that_it_does_not_wait_for(
 
 
 async def test_aborting_a_job_blocks_its_key_nowhere(make_queue: MakeQueue) -> None:
-    """For five seconds, no job of that key could be enqueued in any queue: `enqueue` said that it was there."""
+    """For five seconds, no job of that key could be enqueued in any queue: `enqueue` said it was there."""
     one, other = make_queue(name="one"), make_queue(name="other")
     job = await enqueue(one, "f", key="k")
     await job.abort("no more")
