@@ -350,10 +350,10 @@ class Worker(Generic[CtxType]):
             self._attached = False
             try:
                 async with asyncio.timeout(DELIVERY_PATIENCE):
-                    await self._report()
                     await self.queue.detach(self)
+                    await self._report()
             except Exception as error:
-                logger.warning("The registration of worker %s stays until it ends: %s", self.id, error)
+                logger.warning("The registration of worker %s may stay until it ends: %s", self.id, error)
         self._parts = None
         await self._call_shutdown(parts.threads if parts is not None else Threads(1))
         logger.info("Worker %s has stopped", self.id)
