@@ -376,7 +376,12 @@ def _exits(evidence: Evidence) -> Iterator[str]:
 
 def _had_no_handler(evidence: Evidence, life: Life, told: list[Event]) -> bool:
     """A process that starts has no handler for a signal yet; one that has done its work has none any more."""
-    if told[0].at - life.began < 2.0:
+    frozen = sum(
+        min(event.until, told[0].at) - event.at
+        for event in evidence.events
+        if event.fault.startswith("freeze") and life.pid in event.pids and life.began < event.at < told[0].at
+    )
+    if told[0].at - life.began - frozen < 2.0:
         return True
     done = life.name in PARENTS or any(pid == life.pid for pid, _ in evidence.left)
     return done and any(event.fault.startswith("SIGTERM twice") for event in told)
