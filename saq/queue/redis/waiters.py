@@ -243,7 +243,11 @@ class Waiters:
         """Is told every change of these jobs for so long; 0 is told no more."""
         session = self._session()
         for i in range(0, len(keys), READ_AT_ONCE):
-            await session.run("watch", session.channel, seconds, *keys[i : i + READ_AT_ONCE])
+            part = keys[i : i + READ_AT_ONCE]
+            if seconds == 0:  # somebody else may have begun to listen meanwhile, under the same name
+                part = [key for key in part if key not in self._listeners]
+            if part:
+                await session.run("watch", session.channel, seconds, *part)
 
 
 def _disconnected() -> UnreachableError:
