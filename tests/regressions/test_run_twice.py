@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections import Counter
@@ -119,6 +120,33 @@ async def test_a_timeout_that_the_sweeper_notices_as_well_is_one_attempt(
     await sweeper
     assert (job.status, job.attempts, runs) == (Status.FAILED, 3, 3)
     assert await client.count("incomplete") == 0
+
+
+async def test_an_attempt_that_does_not_end_at_its_timeout_is_not_joined_by_the_next(
+    client: RedisQueue, work: Work
+) -> None:
+    """A function that went on after its timeout was given up, and its retry began beside it."""
+    inside = most = runs = 0
+    on = asyncio.Event()
+
+    async def stubborn(ctx: Any) -> str:
+        nonlocal inside, most, runs
+        inside, runs = inside + 1, runs + 1
+        most, run = max(most, inside), runs
+        while run == 1 and not on.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await on.wait()
+        inside -= 1
+        return f"run {run}"
+
+    await work({"stubborn": stubborn}, lease=0.3, cancellation_hard_deadline_s=0.1, timers={"sweep": 0.05})
+    job = await enqueue(client, "stubborn", timeout=0.1, retries=2)
+    with pytest.raises(TimeoutError):  # its lease has long since ended
+        await client.wait(job.key, 1.5)
+    assert runs == 1
+    on.set()
+    end = await ended(client, job)
+    assert (end.status, end.result, runs, most) == (Status.COMPLETE, "run 2", 2, 1)
 
 
 async def test_a_retry_by_hand_while_the_job_ends_is_refused_or_a_whole_new_run(

@@ -1,4 +1,4 @@
-"""Jobs that said what was not so, and people who were not told what was."""
+"""Jobs and queues that said what was not so."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from redis import Redis
 
 from saq import Job, Status
 from saq.queue.redis import RedisQueue
-from tests.conformance.helpers import SOON, claim, run_one, status_of
-from tests.faults.proxy import Cut, proxied
-from tests.redis.helpers import calls, prefix, snapshot, without_answers
-from tests.servers import Server
+from tests.conformance.helpers import claim, run_one, status_of
+from tests.redis.helpers import snapshot, without_answers
 from tests.worker.conftest import MakeQueue
-from tests.worker.support import enqueue, until
+from tests.worker.support import enqueue
 
 
 async def test_a_heartbeat_does_not_undo_an_abort(queue: RedisQueue, client: RedisQueue) -> None:
@@ -57,48 +55,6 @@ async def test_an_abort_of_a_job_that_has_ended_leaves_it_as_it_is(
     assert left - 10_000 < raw.pttl(job.id) <= left
 
 
-async def test_who_waits_is_told_although_the_worker_never_hears_that_its_result_was_taken(
-    server: Server, make_queue: MakeQueue, client: RedisQueue, raw: Redis
-) -> None:
-    """The end of a job was written first and told later: a worker that died between left all waiting."""
-    async with proxied(server.port) as proxy:
-        worker = make_queue(proxy.url)
-        job = await enqueue(client, "f")
-        running = await claim(worker)
-        waiting = asyncio.create_task(client.wait(job.key, SOON))
-        await until(lambda: raw.hexists(prefix(client) + b"waiting", job.key))
-        proxy.cut(Cut("answer"))
-        proxy.refusing = True
-        ending = asyncio.create_task(worker.finish(running, Status.COMPLETE, result=1))
-        end = await waiting
-        assert end is not None
-        assert (end.status, end.result, proxy.faults) == (Status.COMPLETE, 1, 1)
-        assert not ending.done()
-        proxy.refusing = False
-        assert await ending, "and it hears the same when it asks again"
-        await worker.disconnect()
-
-
-async def test_a_process_is_told_of_nothing_that_it_does_not_wait_for(
-    make_queue: MakeQueue, raw: Redis
-) -> None:
-    """Who waited for one job was told of all jobs of its queue, and of queues whose names began alike."""
-    one, alike = make_queue(name="a"), make_queue(name="ab")
-    job = await enqueue(one, "f", key="waited for", priority=1)
-    waiting = asyncio.create_task(one.wait(job.key, SOON))
-    await until(lambda: raw.hexists(prefix(one) + b"waiting", job.key))
-    raw.config_resetstat()
-    for queue in (one, alike):
-        await queue.enqueue_many(Job("f", key=f"{n}") for n in range(20))
-        while await queue.count("queued") > (queue is one):
-            await run_one(queue)
-    assert calls(raw, "publish") == 0
-    assert raw.pubsub_numpat() == 0
-    await run_one(one)
-    assert (await waiting) == job
-    assert calls(raw, "publish") == 1
-
-
 async def test_aborting_a_job_blocks_its_key_nowhere(make_queue: MakeQueue) -> None:
     """For five seconds, no job of that key could be enqueued in any queue: `enqueue` said it was there."""
     one, other = make_queue(name="one"), make_queue(name="other")
@@ -121,3 +77,29 @@ async def test_a_sweeper_whose_clock_is_ahead_takes_nothing_back(
     assert (await sweeper.step((), 1)).jobs == []
     monkeypatch.undo()
     assert await running.queue.finish(running, Status.COMPLETE)  # type: ignore[union-attr]
+
+
+async def test_the_counts_of_a_queue_add_up_while_its_jobs_move(
+    queue: RedisQueue, client: RedisQueue
+) -> None:
+    """Each count was read by itself, and one reckoned from the others: with jobs on the move, a queue had -3
+    scheduled jobs."""
+    await client.enqueue_many(Job("f", key=f"{n}") for n in range(20))
+    on = True
+
+    async def move() -> None:
+        while on:
+            jobs = (await queue.step((), 10)).jobs
+            await queue.step(
+                [queue.settle_return(job, "later", 0.002 * (n % 3)) for n, job in enumerate(jobs)], 0
+            )
+
+    moving = asyncio.create_task(move())
+    seen = []
+    for _ in range(200):
+        info = await client.info()
+        seen.append((info["queued"], info["active"], info["scheduled"]))
+    on = False
+    await moving
+    assert [counts for counts in seen if sum(counts) != 20 or min(counts) < 0] == []
+    assert len(set(seen)) > 3, "they did not move"
