@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ import pytest
 from saq import CronJob, Job, Status
 from saq.errors import ServerError
 from saq.queue.redis import RedisQueue, checkup
-from tests.conformance.helpers import all_keys, listening
+from tests.conformance.helpers import all_keys, listening, turns
 from tests.conftest import SERVER_KIND, MakeServer
+from tests.faults.proxy import Cut, proxied
 from tests.redis.helpers import prefix
+from tests.servers import Server
 from tests.worker.conftest import MakeQueue, Work
 from tests.worker.support import ended, enqueue, idle, make_worker, running, took, until
 
@@ -41,6 +44,60 @@ async def test_a_job_whose_hooks_run_when_the_worker_stops_is_run_by_the_next(
     assert (job.status, job.error, ran) == (Status.QUEUED, "cancelled", 0)
     async with running(make_worker(make_queue(), {"count": count})), took(at_most=2.0):
         assert (await ended(client, job)).result == 1
+
+
+async def test_a_job_whose_claim_was_under_way_as_the_worker_stopped_is_run_by_the_next(
+    server: Server, make_queue: MakeQueue, client: RedisQueue
+) -> None:
+    """What a stopping worker was just about to get was its own, and nobody ran it."""
+    ran = Counter[str]()
+
+    async def note(ctx: Any) -> None:
+        ran[ctx["worker"].id] += 1
+
+    async with (
+        proxied(server.port) as proxy,
+        running(make_worker(make_queue(proxy.url), {"note": note}, id="stopped")),
+    ):
+        await idle(client)
+        proxy.silence("saq-marker")
+        job = await enqueue(client, "note")
+        await until(lambda: client.count("active"))
+    assert (await client.count("active"), await client.count("queued")) == (0, 1)
+    async with running(make_worker(make_queue(), {"note": note}, id="next")), took(at_most=3.0):
+        assert (await ended(client, job)).status is Status.COMPLETE
+    assert ran == {"next": 1}
+
+
+async def test_a_result_that_had_not_arrived_as_the_worker_stopped_is_not_lost(
+    server: Server, make_queue: MakeQueue, client: RedisQueue
+) -> None:
+    """A stop cancelled what was about to write down a result: the job was run again, or failed, although it
+    had been done."""
+    ran = 0
+
+    async with proxied(server.port) as proxy:
+
+        async def last(ctx: Any) -> str:
+            nonlocal ran
+            ran += 1
+            proxy.cut(Cut("request"))
+            proxy.refusing = True
+            ctx["worker"].event.set()
+            return "done"
+
+        worker = make_worker(make_queue(proxy.url), {"last": last})
+        job = await enqueue(client, "last")
+        task = asyncio.create_task(worker.start())
+        await until(lambda: proxy.faults)
+        await turns(20)
+        assert await client.count("active") == 1, "nothing has arrived"
+        asyncio.get_running_loop().call_later(0.3, setattr, proxy, "refusing", False)
+        await task
+        await worker.stop()
+    end = await client.job(job.key)
+    assert end is not None
+    assert (end.status, end.result, ran) == (Status.COMPLETE, "done", 1)
 
 
 async def test_a_worker_stops_as_soon_as_nothing_runs_however_long_its_grace_period(

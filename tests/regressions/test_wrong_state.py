@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from redis import Redis
 
 from saq import Job, Status
 from saq.queue.redis import RedisQueue
-from tests.conformance.helpers import claim, run_one, status_of
+from tests.conformance.helpers import SOON, claim, run_one, status_of
+from tests.faults.proxy import proxied
 from tests.redis.helpers import snapshot, without_answers
-from tests.worker.conftest import MakeQueue
-from tests.worker.support import enqueue
+from tests.servers import Server
+from tests.worker.conftest import MakeQueue, Work
+from tests.worker.support import ended, enqueue, idle, took, until
 
 
 async def test_a_heartbeat_does_not_undo_an_abort(queue: RedisQueue, client: RedisQueue) -> None:
@@ -25,6 +28,38 @@ async def test_a_heartbeat_does_not_undo_an_abort(queue: RedisQueue, client: Red
     found = await client.job(job.key)
     assert found is not None
     assert (found.status, found.error) == (Status.ABORTING, "enough")
+
+
+async def test_an_abort_that_overtakes_the_claim_of_its_job_is_heard(
+    server: Server, make_queue: MakeQueue, client: RedisQueue, work: Work
+) -> None:
+    """Between taking a job and marking it as active, a worker overwrote its abort, and ran it to its end."""
+    ran: list[str] = []
+
+    async def forever(ctx: Any) -> None:
+        ran.append(ctx["job"].key)
+        await asyncio.Event().wait()
+
+    async with proxied(server.port) as proxy:
+        queue = make_queue(proxy.url)
+        worker = await work({"forever": forever}, queue=queue)
+        await idle(client)
+        proxy.silence("saq-marker")
+        job = await enqueue(client, "forever", timeout=0)
+        await until(lambda: client.count("active"))
+        # Told on the same connection, and later: when this one is heard, the abort was.
+        await enqueue(client, "f", key="later")
+        hearing = asyncio.create_task(queue.wait("later", SOON))
+        later = await claim(client)
+        await client.abort(job, "overtaken")
+        await client.finish(later, Status.COMPLETE)
+        await hearing
+        proxy.drop("saq-marker")
+        async with took(at_most=3.0):
+            end = await ended(client, job)
+        assert (end.status, end.error) == (Status.ABORTED, "overtaken")
+        await worker.stop()
+    assert ran == []
 
 
 async def test_who_updates_a_job_does_not_undo_the_update_of_another(
