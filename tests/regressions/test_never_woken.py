@@ -1,4 +1,4 @@
-"""People who waited, and were not told."""
+"""People and workers who waited, and were not told."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.faults.proxy import Cut, proxied
 from tests.redis.helpers import calls, prefix
 from tests.servers import Server
 from tests.worker.conftest import MakeQueue
-from tests.worker.support import enqueue, took, until
+from tests.worker.support import enqueue, idle, took, until
 
 
 async def test_who_waits_is_told_although_the_worker_never_hears_that_its_result_was_taken(
@@ -101,3 +101,28 @@ async def test_who_begins_to_wait_as_another_gives_up_is_told(
         await queue.finish(running, Status.COMPLETE)
         async with took(at_most=5.0):
             await comes
+
+
+async def test_a_waiting_worker_is_woken_though_another_gave_up_in_the_moment_of_its_wake_up(
+    server: Server, make_queue: MakeQueue, client: RedisQueue
+) -> None:
+    """Redis had handed a job to somebody who just then gave up waiting: nobody else heard of it until it was
+    swept."""
+    async with proxied(server.port) as proxy:
+        gives_up, next_one = make_queue(proxy.url), make_queue()
+        first = asyncio.create_task(gives_up.dequeue())
+        await idle(client)
+        second = asyncio.create_task(next_one.dequeue())
+        await idle(client, 2)
+        proxy.late = 0.3
+        await enqueue(client, "f", key="k")
+        await idle(client)
+        first.cancel()
+        async with took(at_most=3.0):
+            job = await second
+        assert job is not None
+        assert job.key == "k"
+        await next_one.finish(job, Status.COMPLETE)
+        await asyncio.wait([first])
+        assert first.cancelled()
+        await gives_up.disconnect()
