@@ -205,9 +205,9 @@ def _crashes_apart(evidence: Evidence) -> Iterator[str]:
     for key, record in evidence.records.items():
         # One attempt is all they have: a crash that counted as a failure would have failed them.
         if KINDS[function_of(key)].status is Status.COMPLETE and record.status is Status.FAILED:
-            starts = len(evidence.attempts[key])
-            if not (record.error.startswith("lost: ") and starts >= MAX_LOST - 1):
-                yield f"{key} failed after {starts} starts: {record.error[-200:]}"
+            # A claim that its worker never heard of, or did not live to start, is a start as well.
+            if not (record.error.startswith("lost: ") and record.attempts >= MAX_LOST):
+                yield f"{key} failed after {record.attempts} starts: {record.error[-200:]}"
 
 
 @check("unique keys are held")
