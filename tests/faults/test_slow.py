@@ -123,7 +123,7 @@ async def test_a_claim_that_took_longer_than_its_lease_and_is_lost_is_not_run(
     monkeypatch: pytest.MonkeyPatch,
     keeper_first: bool,
 ):
-    """Whoever asks first whether it is lost: the claim itself, or the keeper of leases on its own connection."""
+    """Whoever asks first whether it is lost: the claim itself, or the keeper of leases."""
     raw: Redis = server.client()
     queue = make_queue(proxy.url)
     renew = Claims._renew
