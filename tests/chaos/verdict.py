@@ -204,10 +204,11 @@ def _crashes_apart(evidence: Evidence) -> Iterator[str]:
             yield f"{key} ended {len(attempts)} workers, and should have ended {MAX_LOST}"
     for key, record in evidence.records.items():
         # One attempt is all they have: a crash that counted as a failure would have failed them.
-        if KINDS[function_of(key)].status is Status.COMPLETE and record.status is Status.FAILED:
-            starts = len(evidence.attempts[key])
-            if not (record.error.startswith("lost: ") and starts >= MAX_LOST - 1):
-                yield f"{key} failed after {starts} starts: {record.error[-200:]}"
+        # A claim that its worker never heard of, or did not live to start, is a start as well.
+        died = record.error.startswith("lost: ") and record.attempts >= MAX_LOST
+        failed = KINDS[function_of(key)].status is Status.COMPLETE and record.status is Status.FAILED
+        if failed and not died:
+            yield f"{key} failed after {record.attempts} starts: {record.error[-200:]}"
 
 
 @check("unique keys are held")

@@ -234,7 +234,7 @@ async def test_a_job_is_not_to_blame_for_one_that_blocks_the_loop(client: RedisQ
 
     async def blocks(ctx: Any) -> None:
         await waiting.wait()
-        time.sleep(1)  # what should not be done
+        time.sleep(1)  # noqa: ASYNC251 - what should not be done
         go_on.set()
 
     await work({"beats": beats, "ends": ends, "blocks": blocks})
