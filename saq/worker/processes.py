@@ -333,7 +333,8 @@ def _exception(content: bytes | None, text: str) -> BaseException:
     if content is not None:
         try:
             error = pickle.loads(content)
-            if isinstance(error, BaseException):
+            # A coroutine cannot raise a StopIteration.
+            if isinstance(error, BaseException) and not isinstance(error, StopIteration):
                 return error
         except Exception as reason:
             logger.debug("An exception from a process cannot be read here: %s", reason)
