@@ -86,6 +86,12 @@ def computing() -> SettingsDict:
     }
 
 
+def several() -> SettingsDict:
+    """Two queues."""
+    url = os.environ["SAQ_TEST_URL"]
+    return {"queues": [Queue.from_url(url, name=name) for name in ("a", "b")], "functions": [add]}
+
+
 text = "this is no dict"
 unknown: dict[str, Any] = {"functions": [add], "concurency": 5}
 wrong: dict[str, Any] = {"functions": [add], "concurrency": "many"}
