@@ -178,7 +178,7 @@ class Fetcher:
 
     def _may_want(self) -> bool:
         """Whether the queue answers, and has not said that there is nothing to claim."""
-        if not self._claiming or self._quiet or self._failing or self._stalled:
+        if not self._loops or not self._claiming or self._quiet or self._failing or self._stalled:
             return False
         return self._looking or self._plenty or self._asked > 0
 
@@ -253,7 +253,7 @@ class Fetcher:
                 part.take(job)
         else:
             for job in jobs:
-                if not part.admit(job):
+                if self._quiet or not part.admit(job):
                     refused += 1
                     self._give_back(job)
         if wanted:
@@ -326,8 +326,9 @@ class Fetcher:
             self._hungry.clear()
             if slots.shared:
                 # One of several waits for one job, and keeps no slot from the others. It waits even when all
-                # are taken: it has to know when it has work, for then the next one is its.
-                wanted, promised = int(part.open and not self._quiet), 0
+                # are taken: it has to know when it has work, for then it has its turn.
+                knows = self._looking or self._plenty
+                wanted, promised = int(part.open and not self._quiet and not knows), 0
             else:
                 wanted = promised = 0 if self._quiet else min(part.room(), STEP_JOBS)
             if wanted <= 0:

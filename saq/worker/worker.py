@@ -58,6 +58,8 @@ checkup = logging.getLogger("saq.checkup")
 SERVER_TICK = 0.1
 #: Seconds that a stopping worker tries to deliver its last results while the server is away.
 DELIVERY_PATIENCE = 5.0
+#: Seconds that the queues of a worker are given to answer at its start before it begins without some.
+JOIN_PATIENCE = 1.0
 
 
 class Worker(Generic[CtxType]):
@@ -289,22 +291,52 @@ class Worker(Generic[CtxType]):
             source.quiet = False
         if len(self._sources) == 1:
             await self._join(self._sources[0], parts)
-            return
-        # One that cannot be reached does not hold up the others; if none can, there is nothing to do.
-        joined = await asyncio.gather(
-            *(self._join(source, parts) for source in self._sources), return_exceptions=True
-        )
-        failed = [error for error in joined if error is not None]
-        for error in failed:
-            if len(failed) == len(joined) or not isinstance(error, ServerError):
+            parts.fetchers[0].start()
+        else:
+            await self._join_all(parts)
+
+    async def _join_all(self, parts: _Parts) -> None:
+        """Begins with all queues at once, for they have an order; but waits for none that does not answer."""
+        joins = [
+            asyncio.create_task(self._join(source, parts), name=f"saq-join-{source.queue.name}")
+            for source in self._sources
+        ]
+        started: set[int] = set()
+
+        def start() -> None:
+            for position, join in enumerate(joins):
+                if join.done() and join.exception() is None and position not in started:
+                    started.add(position)
+                    parts.fetchers[position].start()
+
+        try:
+            _, pending = await asyncio.wait(joins, timeout=JOIN_PATIENCE)
+            start()
+            while pending:
+                _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                start()
+        except asyncio.CancelledError:
+            for join in joins:
+                join.cancel()
+            await asyncio.wait(joins)
+            raise
+        for source, join, fetcher in zip(self._sources, joins, parts.fetchers, strict=True):
+            error = join.exception()
+            if error is None:
+                continue
+            if not started or not isinstance(error, ServerError):
                 raise error
-        for source, outcome in zip(self._sources, joined, strict=True):
-            if outcome is not None:
-                logger.error("The queue %s cannot be used yet, trying again: %s", source.queue.name, outcome)
-                parts.upkeep.retry("joining a queue", functools.partial(self._join, source, parts))
+            logger.error("The queue %s cannot be used yet, trying again: %s", source.queue.name, error)
+            parts.upkeep.retry("joining a queue", functools.partial(self._join_late, source, parts, fetcher))
+
+    async def _join_late(self, source: Source, parts: _Parts, fetcher: Fetcher) -> None:
+        await self._join(source, parts)
+        if not self.event.is_set():
+            logger.info("The queue %s can be used now", source.queue.name)
+            fetcher.start()
 
     async def _join(self, source: Source, parts: _Parts) -> None:
-        """Begins to take jobs from a queue."""
+        """Makes itself known to a queue."""
         await source.attach(self._lease, self._max_lost)
         # Together they take one round trip, and nothing is claimed later for it.
         warnings, _ = await asyncio.gather(source.queue.check(), self._register(source))
@@ -317,8 +349,6 @@ class Worker(Generic[CtxType]):
             "registration", self.timers["worker_info"], functools.partial(self._register, source)
         )
         parts.upkeep.every("sweep", self.timers["sweep"], source.queue.sweep)
-        fetcher = parts.fetchers[self._sources.index(source)]
-        fetcher.start()
 
     @property
     def _registration(self) -> float:

@@ -135,7 +135,7 @@ async def test_by_weight_each_queue_has_its_share_while_all_have_work(
         await fill(queue, jobs)
     shares = dict(zip(queues, weights, strict=True))
     async with running(make_worker(shares, started.functions, concurrency=concurrency)):
-        await until(lambda: max(Counter(started.order).values()) >= jobs, timeout=40)
+        await until(lambda: max(Counter(started.order).values(), default=0) >= jobs, timeout=40)
         first = started.order[: int(jobs * 0.9 * sum(weights) / max(weights))]
         counts = Counter(first)
         for queue, weight in shares.items():
