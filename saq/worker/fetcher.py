@@ -42,7 +42,7 @@ STEP_JOBS = 100
 STEP_BYTES = 262_144
 #: Seconds that a claim under way is waited for at the end.
 LAST_CLAIM_PATIENCE = 1.0
-#: Seconds that a claim may keep slots from other queues without an answer.
+#: Seconds that a call may keep slots from other queues without an answer.
 KEEP_SLOTS = 0.5
 
 
@@ -61,7 +61,6 @@ class Fetcher:
 
     Args:
         queue: whose jobs.
-        run: starts a claimed job.
         slots: of the worker.
         weight, limit: of this queue among several: see ``Slots.part``.
         look_every: an idle worker looks for work so often, in seconds, without being told of any.
@@ -72,7 +71,6 @@ class Fetcher:
     def __init__(
         self,
         queue: Queue,
-        run: Callable[[Job], Any],
         slots: Slots,
         weight: float | None = None,
         limit: int | None = None,
@@ -84,7 +82,6 @@ class Fetcher:
         self._wake = asyncio.Event()
         self._slots = slots
         self._part = slots.part(
-            run,
             self._give_back,
             weight=weight,
             limit=limit,
@@ -118,8 +115,9 @@ class Fetcher:
         self._listeners: list[asyncio.Task[None]] = []
         self._failing = False
 
-    def start(self) -> None:
-        """Begins to claim."""
+    def start(self, run: Callable[[Job], Any]) -> None:
+        """Begins to claim; ``run`` starts a claimed job."""
+        self._part.run = run
         self._wake.set()
         self._loops = [asyncio.create_task(self._loop(), name=f"saq-fetcher-{lane}") for lane in range(LANES)]
         self._listeners = [asyncio.create_task(self._listen(), name="saq-marker")]
@@ -203,7 +201,7 @@ class Fetcher:
         self._part.promise(wanted)
         self._asked += wanted
         claim = _Claim(wanted)
-        if wanted and self._slots.shared:
+        if self._slots.shared:
             claim.timer = asyncio.get_running_loop().call_later(KEEP_SLOTS, self._stall, claim)
         try:
             step = await self._queue.step(done, wanted)
@@ -228,10 +226,11 @@ class Fetcher:
             claim.timer.cancel()
 
     def _stall(self, claim: _Claim) -> None:
-        """There is no answer: the slots of that claim are for the other queues."""
+        """There is no answer: the slots of that claim, and the turns, are for the other queues."""
         self._stalled = True
         promised, claim.promised = claim.promised, 0
         self._part.promise(-promised)
+        self._slots.changed()
 
     def _take(self, step: Step, wanted: int, promised: int) -> None:
         """What a claim of so many jobs has brought, to so many of which a slot was promised."""

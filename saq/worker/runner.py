@@ -62,6 +62,7 @@ class Run:
         "began",
         "deadline",
         "error",
+        "freed",
         "job",
         "process",
         "running",
@@ -86,6 +87,8 @@ class Run:
         self.error = ""
         #: Whether its outcome is decided.
         self.settled = False
+        #: Whether it has given its slot away before its end.
+        self.freed = False
         #: Whether its thread is not waited for any more.
         self.abandoned = False
 
@@ -117,6 +120,7 @@ class Runner:
         ended: called when a slot is free again.
         hard_deadline: seconds that a cancelled function has to end.
         tally: counts what the jobs take.
+        patience: seconds that a job keeps its slot while its end is not accepted, or None: until it is.
     """
 
     def __init__(
@@ -130,17 +134,20 @@ class Runner:
         ended: Callable[[], None],
         hard_deadline: float,
         tally: Tally,
+        patience: float | None = None,
     ) -> None:
         self.runs: dict[str, Run] = {}
         self._host = host
         self._queue = queue
         self._threads = threads
         self._processes = processes
+        self._remote = processes.functions
         self._settle = settle
         self._accepted = accepted
         self._ended = ended
         self._hard_deadline = hard_deadline
         self._tally = tally
+        self._patience = patience
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._is_async: dict[Callable[..., Any], bool] = {}
@@ -200,14 +207,15 @@ class Runner:
                 del self.runs[job.key]
             if not self.runs:
                 self._idle.set()
-            self._ended()
+            if not run.freed:
+                self._ended()
 
     async def _call_function(self, run: Run, function: Callable[..., Any], context: dict[str, Any]) -> Any:
         job = run.job
         if run.why is not None:
             raise asyncio.CancelledError
         process = None
-        if self._processes.functions and job.function in self._processes.functions:
+        if self._remote and job.function in self._remote:
             run.process = True
             # A job that waits for a process has not started: its time does not run yet.
             process = await self._processes.acquire()
@@ -325,7 +333,14 @@ class Runner:
             return self._queue.settle(job, status, error=error)
 
     async def _after(self, run: Run, settlement: Settlement, context: dict[str, Any]) -> None:
-        status = await self._accepted(settlement)
+        accepted = self._accepted(settlement)
+        if self._patience is not None:
+            await asyncio.wait({accepted}, timeout=self._patience)
+            if not accepted.done():
+                # Its queue does not answer: its slot is for the others, what comes after it has to wait.
+                run.freed = True
+                self._ended()
+        status = await accepted
         if logger.isEnabledFor(logging.INFO):
             self._log_end(run, status or settlement.status)
         await self._call_after(context)

@@ -68,7 +68,6 @@ class Slots:
 
     def part(
         self,
-        run: Callable[[Job], Any],
         give_back: Callable[[Job], None],
         *,
         weight: float | None = None,
@@ -79,14 +78,13 @@ class Slots:
         """The part of one more queue.
 
         Args:
-            run: starts a job.
             give_back: takes a job that was claimed and got no slot.
             weight: of the queue, or None: queues are served in their order.
             limit: how many of its jobs may run at once, or None.
             wants: whether there may be something to claim, as far as is known.
             changed: called when there may be room that was not there before.
         """
-        part = Part(self, len(self._parts), run, give_back, weight, limit, wants, changed)
+        part = Part(self, len(self._parts), give_back, weight, limit, wants, changed)
         self._parts.append(part)
         self.shared = len(self._parts) > 1
         return part
@@ -160,7 +158,6 @@ class Part:
         self,
         slots: Slots,
         position: int,
-        run: Callable[[Job], Any],
         give_back: Callable[[Job], None],
         weight: float | None,
         limit: int | None,
@@ -175,8 +172,9 @@ class Part:
         #: For how long the queue has had no work while nothing ran, in seconds.
         self.rested = 0.0
         self.look = changed
+        #: Starts a job: set before any is taken.
+        self.run: Callable[[Job], Any] = give_back
         self._position = position
-        self._run = run
         self._give_back = give_back
         self._may_want = wants
         self._wanted = False
@@ -252,7 +250,7 @@ class Part:
         slots.taken += 1
         if slots._running < slots.count:
             slots._running += 1
-            self._run(job)
+            self.run(job)
             return
         slots._waiting.append((time.monotonic() + PATIENCE, self, job))
         if slots._timer is None:
@@ -269,7 +267,7 @@ class Part:
         while slots._waiting:
             _, part, job = slots._waiting.popleft()
             if job._member is not None:
-                part._run(job)
+                part.run(job)
                 return
             slots._free += 1  # its lease was lost while it waited
             part.used -= 1

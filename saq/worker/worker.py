@@ -39,7 +39,7 @@ from saq.types import (
 )
 from saq.utils import now, uuid1
 from saq.version import __version__
-from saq.worker.fetcher import Fetcher
+from saq.worker.fetcher import KEEP_SLOTS, Fetcher
 from saq.worker.options import Hooks, at_least, handler, hooks, reference, several, shares
 from saq.worker.processes import Processes
 from saq.worker.runner import Run, Runner, Why
@@ -291,7 +291,7 @@ class Worker(Generic[CtxType]):
             source.quiet = False
         if len(self._sources) == 1:
             await self._join(self._sources[0], parts)
-            parts.fetchers[0].start()
+            parts.start(0)
         else:
             await self._join_all(parts)
 
@@ -307,7 +307,7 @@ class Worker(Generic[CtxType]):
             for position, join in enumerate(joins):
                 if join.done() and join.exception() is None and position not in started:
                     started.add(position)
-                    parts.fetchers[position].start()
+                    parts.start(position)
 
         try:
             _, pending = await asyncio.wait(joins, timeout=JOIN_PATIENCE)
@@ -320,20 +320,21 @@ class Worker(Generic[CtxType]):
                 join.cancel()
             await asyncio.wait(joins)
             raise
-        for source, join, fetcher in zip(self._sources, joins, parts.fetchers, strict=True):
+        for position, (source, join) in enumerate(zip(self._sources, joins, strict=True)):
             error = join.exception()
             if error is None:
                 continue
             if not started or not isinstance(error, ServerError):
                 raise error
             logger.error("The queue %s cannot be used yet, trying again: %s", source.queue.name, error)
-            parts.upkeep.retry("joining a queue", functools.partial(self._join_late, source, parts, fetcher))
+            parts.upkeep.retry("joining a queue", functools.partial(self._join_late, position, parts))
 
-    async def _join_late(self, source: Source, parts: _Parts, fetcher: Fetcher) -> None:
+    async def _join_late(self, position: int, parts: _Parts) -> None:
+        source = self._sources[position]
         await self._join(source, parts)
         if not self.event.is_set():
             logger.info("The queue %s can be used now", source.queue.name)
-            fetcher.start()
+            parts.start(position)
 
     async def _join(self, source: Source, parts: _Parts) -> None:
         """Makes itself known to a queue."""
@@ -556,12 +557,8 @@ class _Parts:
             self._add(worker, source, slots)
 
     def _add(self, worker: Worker[Any], source: Source, slots: Slots) -> None:
-        def run(job: Job) -> None:
-            runner.start(job)
-
         fetcher = Fetcher(
             source.queue,
-            run,
             slots,
             source.share.weight,
             source.share.limit,
@@ -579,9 +576,14 @@ class _Parts:
             fetcher.freed,
             worker._hard_deadline,
             source.tally,
+            KEEP_SLOTS if len(worker.queues) > 1 else None,
         )
         self.fetchers.append(fetcher)
         self.runners.append(runner)
+
+    def start(self, position: int) -> None:
+        """Begins to claim from that queue."""
+        self.fetchers[position].start(self.runners[position].start)
 
     def put_to_work(self) -> None:
         """What the queues say from now on reaches these."""

@@ -133,7 +133,8 @@ async def test_long_jobs_are_not_claimed_ahead(client: RedisQueue, work: Work) -
 async def test_slots_reckon_with_what_ended_lately() -> None:
     started: list[Job] = []
     room = slots.Slots(4)
-    part = room.part(started.append, lambda job: None)
+    part = room.part(lambda job: None)
+    part.run = started.append
     assert room.ahead == 0
     deadline = time.monotonic() + 5
     while room.ahead == 0:  # jobs that take no time at all

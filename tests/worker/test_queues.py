@@ -668,6 +668,33 @@ async def test_jobs_of_a_server_that_is_away_are_settled_when_it_is_back(
         assert (end.status, end.attempts) == (Status.COMPLETE, 1)
 
 
+async def test_hooks_that_wait_for_a_server_that_is_away_take_no_slot_from_the_others(
+    make_server: MakeServer, make_queue: MakeQueue
+) -> None:
+    """What comes after a job waits until its result is accepted."""
+    server, started = make_server(), Started()
+    there, away = make_queue(name="there"), make_queue(server.url(), name="away")
+    after: list[str] = []
+    worker = make_worker(
+        [away, there],
+        started.functions,
+        concurrency=2,
+        after_process=lambda ctx: after.append(ctx["queue"].name),
+    )
+    async with running(worker):
+        await fill(away, 2, "long")
+        await until(lambda: started.now["away"] == 2)
+        server.pause()
+        started.on.set()
+        for _ in range(3):
+            async with took(at_most=3.0):
+                await make_queue(name="there").apply("short")
+        assert "away" not in after
+        server.resume()
+        await until(lambda: after.count("away") == 2)
+        await until(lambda: worker._parts is not None and worker._parts.fetchers[0]._slots.idle)
+
+
 async def test_a_server_that_is_away_at_the_start_is_joined_when_it_comes(
     make_server: MakeServer, make_queue: MakeQueue, caplog: pytest.LogCaptureFixture
 ) -> None:

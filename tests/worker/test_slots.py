@@ -22,12 +22,12 @@ class Line:
         self.running: list[Job] = []
         self.refused = 0
         self.part: Part = slots.part(
-            self.running.append,
             lambda job: None,
             weight=weight,
             limit=limit,
             wants=lambda: self.jobs > 0,
         )
+        self.part.run = self.running.append
 
     def claim(self, most: int = 100) -> int:
         """Claims what it may, as a fetcher does: promised first, then taken, the rest given back."""
