@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("settings", help="path of the settings that name the queue: module.settings")
     parser.add_argument("--dry-run", action="store_true", help="change nothing, only say what is wrong")
-    parser.add_argument("--json", action="store_true", help="say it as one JSON object for each queue, a line each")
+    parser.add_argument("--json", action="store_true", help="say it as a JSON object for each queue")
     return parser
 
 

@@ -86,7 +86,7 @@ class Fetcher:
             weight=weight,
             limit=limit,
             wants=self._may_want,
-            changed=self._wake.set,
+            changed=self._look_for_room,
         )
         self._look_every = look_every
         self._idle_limit = idle_limit
@@ -179,6 +179,10 @@ class Fetcher:
         if not self._loops or not self._claiming or self._quiet or self._failing or self._stalled:
             return False
         return self._looking or self._plenty or self._asked > 0
+
+    def _look_for_room(self) -> None:
+        if self._looking or self._plenty:
+            self._wake.set()
 
     async def _loop(self) -> None:
         while True:

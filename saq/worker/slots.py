@@ -234,7 +234,8 @@ class Part:
             if jobs > 0 and self._come > slots._come:
                 slots._come = self._come
             self._come += jobs * self._stride
-            slots.changed()
+            if jobs < 0 or self.used == self.limit:
+                slots.changed()
 
     def admit(self, job: Job) -> bool:
         """Takes in a job that no slot was promised to, if there is room for it."""
