@@ -327,6 +327,8 @@ class Fetcher:
         while self._claiming:
             await self._hungry.wait()
             self._hungry.clear()
+            if not self._claiming:
+                return  # told to stop while it was not waiting: nobody would end its wait
             if slots.shared:
                 # One of several waits for one job, and keeps no slot from the others. It waits even when all
                 # are taken: it has to know when it has work, for then it has its turn.

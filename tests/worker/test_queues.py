@@ -569,6 +569,26 @@ async def test_a_stop_gives_back_what_runs_to_each_queue_and_claims_nothing_more
         assert (await queue.info())["workers"] == {}
 
 
+async def test_a_stop_while_no_queue_waits_for_work_yet_leaves_no_claim_behind(
+    three: list[RedisQueue], make_queue: MakeQueue
+) -> None:
+    """A claim that waits in the name of a worker that is gone would take the next job with it."""
+    for turns in range(0, 60, 3):
+        worker = make_worker(three, {"nothing": nothing})
+        task = asyncio.create_task(worker.start())
+        await until(lambda: any(fetcher._loops for fetcher in _fetchers(worker)))  # noqa: B023
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with took(at_most=0.8):
+            await worker.stop()
+            await task
+        await is_blocking(three[0], 0)
+
+
+def _fetchers(worker: Worker[Any]) -> list[Any]:
+    return worker._parts.fetchers if worker._parts is not None else []
+
+
 async def test_the_grace_period_is_one_for_all_queues(three: list[RedisQueue]) -> None:
     started = Started()
     for queue in three:
