@@ -324,7 +324,7 @@ class Fetcher:
     async def _listen(self) -> None:
         """Claims as soon as there is work, while there is room and nothing to claim."""
         slots, part = self._slots, self._part
-        while self._claiming:
+        while True:
             await self._hungry.wait()
             self._hungry.clear()
             if not self._claiming:
