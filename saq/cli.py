@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -35,6 +36,16 @@ _VERB_LINES = "\n".join(
 EPILOG = f"""\
 verbs:
 {_VERB_LINES}
+
+signals:
+  SIGTERM, SIGINT            stop: take no more jobs, give the running ones their grace; the second: stop now
+  SIGTSTP, SIGCONT           take no more jobs, and stay; take jobs again
+  SIGHUP                     with --workers: replace the processes one by one, without losing a job or time
+
+exit codes:
+  0  it was told to stop, or there was nothing left to do (burst); with --check: there are live workers
+  1  it cannot work: no server can be reached, workers die as they start; with --check: there are none
+  2  the settings or an option cannot be right
 
 environment:
   AUTH_USER, AUTH_PASSWORD   who may use the web interface [admin, unset: everybody who reaches it]
@@ -92,6 +103,31 @@ def build_parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="exit with 0 if the queue has live workers, else 1"
     )
     parser.add_argument("--quiet", "-q", action="store_true", help="leave logging alone")
+    parser.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="text, or one JSON object a line [text]",
+    )
+    parser.add_argument(
+        "--max-jobs", type=_count, metavar="N", help="replace a worker process after so many jobs"
+    )
+    parser.add_argument(
+        "--max-memory",
+        type=_size,
+        metavar="SIZE",
+        help="replace a worker process that holds more memory, after its running jobs: 500M, 2G",
+    )
+    parser.add_argument(
+        "--reload", action="store_true", help="for development: start again when Python files change"
+    )
+    parser.add_argument(
+        "--reload-dir",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="watch this folder instead of the current one; may be repeated",
+    )
     parser.add_argument("--version", action="version", version=version())
     return parser
 
@@ -116,6 +152,17 @@ def _port(text: str) -> int:
     return int(text)
 
 
+_SIZES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
+
+
+def _size(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    size = int(float(found[1]) * _SIZES[found[2].upper()]) if found else 0
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500M or 2G")
+    return size
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -136,6 +183,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         insecure=options.insecure,
         check=options.check,
         quiet=options.quiet,
+        log_format=options.log_format,
+        max_jobs=options.max_jobs,
+        max_memory=options.max_memory,
+        reload=options.reload or bool(options.reload_dir),
+        reload_dirs=options.reload_dir,
     )
     return 0
 

@@ -14,10 +14,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from saq import logs
 from saq.errors import SaqError
+from saq.logs import hide_secrets
 from saq.queue.backend import Finding, Progress
 from saq.queue.base import Queue
-from saq.runner import configure_logging
 from saq.settings import import_settings
 from saq.worker.process import run_loop
 
@@ -53,12 +54,12 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Runs `saq repair`; returns the exit code."""
     options = build_parser().parse_args(arguments)
-    configure_logging(0)
+    logs.configure(0)
     try:
         queue = import_settings(options.settings)["queue"]
         report = run_loop(_repair(queue, options.dry_run, print_findings=not options.json))
     except SaqError as error:
-        print(f"saq repair: {error}", file=sys.stderr)
+        print(hide_secrets(f"saq repair: {error}"), file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     except KeyboardInterrupt:
         print("saq repair: stopped; what was mended is mended", file=sys.stderr)

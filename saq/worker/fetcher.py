@@ -118,6 +118,11 @@ class Fetcher:
         self._wake.set()
         self._check_limit()
 
+    @property
+    def spent(self) -> bool:
+        """Whether it has claimed as many jobs as it may."""
+        return self._slots.left == 0
+
     def _give_back(self, job: Job) -> None:
         self.settle(self._queue.settle_unstarted(job))
 
@@ -242,6 +247,7 @@ class Fetcher:
                 logger.warning(
                     "%s was settled too late: its lease had run out, and the result is dropped",
                     settlement.job.info(),
+                    extra={"job_key": settlement.job.key, "queue": self._queue.name},
                 )
             if self._accepted:
                 future = self._accepted.pop(id(settlement), None)

@@ -11,6 +11,7 @@ Owns what it was configured with, its hooks, and the order in which its parts st
 from __future__ import annotations
 
 import asyncio
+import enum
 import inspect
 import logging
 import os
@@ -25,6 +26,7 @@ from saq import cron
 from saq.cron import CronJob
 from saq.errors import UsageError
 from saq.job import Job
+from saq.logs import job_fields
 from saq.queue.base import LOOK_EVERY, Queue
 from saq.queue.views import Report
 from saq.types import (
@@ -55,6 +57,15 @@ SERVER_TICK = 0.1
 DELIVERY_PATIENCE = 5.0
 
 Hooks = tuple[Callable[..., Any], ...]
+
+
+class Ending(enum.Enum):
+    """Why a worker ended."""
+
+    STOPPED = "it was stopped by a call"
+    SIGNALLED = "it was stopped by a signal"
+    DRAINED = "there was nothing left to do"
+    RETIRED = "it shall be replaced"
 
 
 class Worker(Generic[CtxType]):
@@ -174,7 +185,16 @@ class Worker(Generic[CtxType]):
         self._tally = Tally()
         self._untold: Taken | None = None
         self._began = now()
+        #: It takes no jobs: the queue's word, and that of its own process.
         self._quiet = False
+        self._held = False
+        #: For the process around it, set before it starts: it retires after so many jobs.
+        self.max_jobs: int | None = None
+        #: Called when it has begun.
+        self.on_begun: Callable[[], None] | None = None
+        #: Why it ended, or is about to.
+        self.ending = Ending.STOPPED
+        self._retiring: asyncio.Task[None] | None = None
         self._parts: _Parts | None = None
         #: The parts of `process` calls under way, and how many they are.
         self._by_hand: _Parts | None = None
@@ -226,8 +246,8 @@ class Worker(Generic[CtxType]):
         """Works until ``stop``, a signal, or, in burst mode, until the queue is empty."""
         if self._stopping is not None and not self._stopping.done():
             await asyncio.shield(self._stopping)
-        logger.info("Worker %s starts: %r", self.id, self.queue)
-        logger.debug("It knows: %s", ", ".join(self.functions))
+        logger.info("Worker %s starts: %r", self.id, self.queue, extra=self._fields)
+        logger.debug("It knows: %s", ", ".join(self.functions), extra=self._fields)
         loop = asyncio.get_running_loop()
         if self._loop not in (None, loop):
             # An event belongs to the loop that waited for it first.
@@ -236,6 +256,7 @@ class Worker(Generic[CtxType]):
         self.event.clear()
         self._hurry.clear()
         self._stopping = None
+        self.ending = Ending.STOPPED
         for signum in self.SIGNALS:
             loop.add_signal_handler(signum, self._on_signal, signum)
         try:
@@ -272,7 +293,11 @@ class Worker(Generic[CtxType]):
             parts.upkeep.repeat("cron", self._schedule.enqueue_due)
         parts.upkeep.every("registration", self.timers["worker_info"], self._register)
         parts.upkeep.every("sweep", self.timers["sweep"], self.queue.sweep)
+        if self._held:
+            parts.fetcher.be_quiet(True)
         parts.fetcher.start()
+        if self.on_begun is not None:
+            self.on_begun()
 
     @property
     def _registration(self) -> float:
@@ -294,6 +319,7 @@ class Worker(Generic[CtxType]):
             "concurrency": self.concurrency,
             "lease": self._lease,
             "uptime": now() - self._began,
+            **({"held": True} if self._held else {}),
         }
         report = Report(about, self._schedule.entries(), self._untold.waits, self._untold.functions)
         quiet = await self.queue.report(self.id, report)
@@ -316,10 +342,11 @@ class Worker(Generic[CtxType]):
 
     def _on_signal(self, signum: signal.Signals) -> None:
         if self.event.is_set():
-            logger.warning("%s again: running jobs are cancelled now", signum.name)
+            logger.warning("%s again: running jobs are cancelled now", signum.name, extra=self._fields)
             self._hurry.set()
         else:
-            logger.info("%s: no more jobs are taken", signum.name)
+            logger.info("%s: no more jobs are taken", signum.name, extra=self._fields)
+            self.ending = Ending.SIGNALLED
             self.event.set()
             if self._beginning is not None:
                 self._beginning.cancel()
@@ -335,10 +362,13 @@ class Worker(Generic[CtxType]):
         await asyncio.shield(self._stopping)
 
     async def _stop(self) -> None:
-        logger.info("Worker %s stops", self.id)
+        logger.info("Worker %s stops", self.id, extra=self._fields)
         if self._beginning is not None and not self._beginning.done():
             self._beginning.cancel()
             await asyncio.wait({self._beginning})
+        if self._retiring is not None:
+            self._retiring.cancel()
+            self._retiring = None
         parts = self._parts
         if parts is not None:
             parts.fetcher.stop_claiming()
@@ -353,16 +383,21 @@ class Worker(Generic[CtxType]):
                     await self._report()
                     await self.queue.detach(self)
             except Exception as error:
-                logger.warning("The registration of worker %s stays until it ends: %s", self.id, error)
+                logger.warning(
+                    "The registration of worker %s stays until it ends: %s",
+                    self.id,
+                    error,
+                    extra=self._fields,
+                )
         self._parts = None
         await self._call_shutdown(parts.threads if parts is not None else Threads(1))
-        logger.info("Worker %s has stopped", self.id)
+        logger.info("Worker %s has stopped", self.id, extra=self._fields)
 
     async def _drain(self, runner: Runner) -> None:
         """Waits for running jobs as long as they are given, or until a second signal."""
         if not runner.runs or self._grace <= 0:
             return
-        logger.info("%d jobs have %g s to end", len(runner.runs), self._grace)
+        logger.info("%d jobs have %g s to end", len(runner.runs), self._grace, extra=self._fields)
         waits = {
             asyncio.create_task(runner.wait_idle(self._grace), name="saq-grace"),
             asyncio.create_task(self._hurry.wait(), name="saq-hurry"),
@@ -391,7 +426,9 @@ class Worker(Generic[CtxType]):
         """A job that it runs shall end."""
         run = self._run_of(job)
         if run is not None and self._parts is not None:
-            logger.info("Aborting %s: %s", job.info(), reason)
+            logger.info(
+                "Aborting %s: %s", job.info(), reason, extra=job_fields(job, self.queue.name, self.id)
+            )
             self._parts.runner.interrupt(run, Why.ABORT, reason)
 
     def on_lost(self, job: Job) -> None:
@@ -409,9 +446,60 @@ class Worker(Generic[CtxType]):
         """It shall take no jobs for the time being, or take jobs again."""
         if quiet != self._quiet:
             self._quiet = quiet
-            logger.info("Worker %s %s", self.id, "was asked to take no jobs" if quiet else "takes jobs again")
-            if self._parts is not None:
-                self._parts.fetcher.be_quiet(quiet)
+            self._be_quiet("was asked to take no jobs" if quiet else "may take jobs again")
+
+    # What the process around it tells it --------------------------------------------------------------------
+
+    @property
+    def held(self) -> bool:
+        """Whether its own process has it take no jobs."""
+        return self._held
+
+    def hold(self, held: bool) -> None:
+        """Takes no jobs, whatever the queue says, or goes by the queue again."""
+        if held != self._held:
+            self._held = held
+            self._be_quiet("holds: it takes no jobs" if held else "goes on")
+
+    def _be_quiet(self, said: str) -> None:
+        logger.info("Worker %s %s", self.id, said, extra=self._fields)
+        if self._parts is not None:
+            self._parts.fetcher.be_quiet(self._quiet or self._held)
+
+    async def report_now(self) -> None:
+        """Says how it is without waiting for the next registration."""
+        if self._attached:
+            await self._report()
+
+    def retire(self) -> None:
+        """Takes no more jobs, and ends when those that run have ended, however long they take.
+
+        ``stop``, or a signal, does not wait for them.
+        """
+        parts = self._parts
+        if parts is None or self._retiring is not None or self.event.is_set():
+            return
+        logger.info("Worker %s retires: it ends after its running jobs", self.id, extra=self._fields)
+        self.ending = Ending.RETIRED
+        parts.fetcher.stop_claiming()
+        self._retiring = asyncio.create_task(self._retire(parts.runner), name="saq-retire")
+
+    async def _retire(self, runner: Runner) -> None:
+        await runner.wait_idle(None)
+        self._retiring = None
+        self.event.set()
+
+    @property
+    def spent(self) -> bool:
+        """Whether it has taken all the jobs that it may."""
+        return self._retiring is not None or (
+            self._parts is not None and self._parts.fetcher.spent and self.max_jobs is not None
+        )
+
+    @property
+    def _fields(self) -> dict[str, Any]:
+        """What its log lines carry beside their text."""
+        return {"worker_id": self.id, "queue": self.queue.name}
 
     def _run_of(self, job: Job) -> Run | None:
         return self._parts.runner.find(job) if self._parts is not None else None
@@ -494,7 +582,10 @@ class _Parts:
     """What a worker is made of while it works."""
 
     def __init__(self, worker: Worker[Any]) -> None:
-        limit = worker.max_burst_jobs if worker.burst else None
+        self._worker = worker
+        self._bursts = worker.max_burst_jobs if worker.burst else None
+        limits = [limit for limit in (self._bursts, worker.max_jobs) if limit is not None]
+        limit = min(limits, default=None)
         self.upkeep = Upkeep()
         self.threads = Threads(worker.concurrency)
         self.fetcher = Fetcher(
@@ -504,7 +595,7 @@ class _Parts:
             limit=limit,
             look_every=min(LOOK_EVERY, max(worker._lease / 3 - SERVER_TICK, 0.01)),
             idle_limit=worker.dequeue_timeout if worker.burst else None,
-            drained=worker.event.set,
+            drained=self._on_drained,
         )
         self.runner = Runner(
             worker,
@@ -515,6 +606,13 @@ class _Parts:
             worker._hard_deadline,
             worker._tally,
         )
+
+    def _on_drained(self) -> None:
+        worker = self._worker
+        if not worker.event.is_set():
+            retired = self.fetcher.spent and worker.max_jobs is not None and worker.max_jobs != self._bursts
+            worker.ending = Ending.RETIRED if retired else Ending.DRAINED
+            worker.event.set()
 
     def run(self, job: Job) -> None:
         """Starts a claimed job."""
