@@ -188,13 +188,13 @@ class Fetcher:
         if self._failing:
             self._failing = False
             logger.info("The queue %s answers again", self._queue.name)
-        if self._claiming:
+        if self._claiming and not self._quiet:
             self._slots.promise(len(step.jobs) - wanted)
             for job in step.jobs:
                 self._slots.take(job)
             self._plan(step, wanted)
         else:
-            # It was told to stop while this claim was under way.
+            # It was told to take nothing more while this claim was under way.
             self._slots.promise(-wanted)
             for job in step.jobs:
                 self._give_back(job)

@@ -48,10 +48,14 @@ Message = Born | Begun | Leaving | Over | Failed
 
 
 class Lifeline:
-    """The child's end. A parent that has died is told nothing."""
+    """The child's end. A parent that has died is told nothing.
 
-    def __init__(self, pipe: Connection) -> None:
+    ``held`` says whether it shall begin by taking no jobs.
+    """
+
+    def __init__(self, pipe: Connection, held: bool) -> None:
         self._pipe = pipe
+        self.held = held
 
     def tell(self, message: Message) -> None:
         """Sends a message; they are small, and never block."""

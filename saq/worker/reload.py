@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ def watcher(folders: Sequence[str]) -> Callable[[Callable[[], None]], None]:
     for folder in folders:
         if not Path(folder).is_dir():
             raise UsageError(f"--reload-dir {folder!r} is no folder")
+
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # the supervisor says it
 
     def watch(changed: Callable[[], None]) -> None:
         def run() -> None:

@@ -45,8 +45,8 @@ class Early:
     ``held`` says whether it was told to hold.
     """
 
-    def __init__(self, *, supervised: bool = False) -> None:
-        self.held = False
+    def __init__(self, *, supervised: bool = False, held: bool = False) -> None:
+        self.held = held
         for signum in STOP:
             catch(signum, signal.default_int_handler)
         catch(HOLD, self._hold)

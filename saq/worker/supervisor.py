@@ -62,8 +62,10 @@ KILL_SOON = 15.0
 class _Child:
     """A worker process."""
 
-    def __init__(self, slot: int, process: SpawnProcess, pipe: Connection) -> None:
+    def __init__(self, slot: int, process: SpawnProcess, pipe: Connection, held: bool) -> None:
         self.slot = slot
+        #: Whether it was started holding.
+        self.held = held
         self.process = process
         self.pipe: Connection | None = pipe
         self.began = time.monotonic()
@@ -307,11 +309,13 @@ class Supervisor:
     def _start(self, slot: int) -> None:
         ours, theirs = multiprocessing.Pipe(duplex=False)
         process = self._context.Process(
-            target=_child, args=(self._target, theirs, slot, *self._arguments), name=f"saq-worker-{slot}"
+            target=_child,
+            args=(self._target, theirs, self._held, slot, *self._arguments),
+            name=f"saq-worker-{slot}",
         )
         process.start()
         theirs.close()
-        self._children.append(_Child(slot, process, ours))
+        self._children.append(_Child(slot, process, ours, self._held))
         logger.info("Worker process %s started", process.pid)
 
     def _on_begun(self, child: _Child) -> None:
@@ -319,8 +323,8 @@ class Supervisor:
         self._early = 0
         self._said.clear()
         self._proved.add(child.slot)
-        if self._held:
-            child.send(HOLD)
+        if self._held is not child.held:
+            child.send(HOLD if self._held else GO_ON)
         if self._turn == child.slot:
             self._turn = None
             for old in self._children:
@@ -364,8 +368,8 @@ class Supervisor:
         child.process.join()
         code = child.process.exitcode or 0
         in_order = code in (0, RECYCLE, SIGNALLED) and child.failure is None
-        if not in_order and child.worker:
-            self._bury(child.worker)
+        if not in_order and child.worker and child.failure is None:
+            self._bury(child.worker)  # nobody else takes its registration away
         if self._stops:
             # One that was still starting, or had already stopped, may die of the signal, and well so.
             if not in_order and code != -signal.SIGTERM:
@@ -456,8 +460,8 @@ def _how(code: int) -> str:
         return f"killed by signal {-code}"
 
 
-def _child(target: Callable[..., None], pipe: Connection, slot: int, *arguments: Any) -> None:
+def _child(target: Callable[..., None], pipe: Connection, held: bool, slot: int, *arguments: Any) -> None:
     # Ctrl-C reaches the whole group of the terminal; only the parent shall pass it on, once.
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
-    target(Lifeline(pipe), slot, *arguments)
+    target(Lifeline(pipe, held), slot, *arguments)
