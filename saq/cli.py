@@ -27,14 +27,23 @@ class Verb(NamedTuple):
 
 VERBS = {
     "demo": Verb("[FOLDER]", "a server, a worker and real jobs, from nothing", "saq.demo"),
+    "info": Verb("SETTINGS", "how the queue is, its counters, its workers; --watch", "saq.terminal.info"),
+    "jobs": Verb("SETTINGS", "lists jobs by where they are", "saq.terminal.jobs"),
+    "job": Verb("SETTINGS KEY", "all that is known of a job", "saq.terminal.job"),
+    "enqueue": Verb("SETTINGS NAME", "a new job; --wait prints its result", "saq.terminal.enqueue"),
+    "retry": Verb("SETTINGS KEY", "finished jobs once more", "saq.terminal.retry"),
+    "abort": Verb("SETTINGS KEY", "ends jobs that wait or run", "saq.terminal.abort"),
+    "pause": Verb("SETTINGS", "hands out no more jobs", "saq.terminal.pause"),
+    "resume": Verb("SETTINGS", "hands out jobs again", "saq.terminal.resume"),
+    "cron": Verb("SETTINGS", "what the clock enqueues, and when", "saq.terminal.cron"),
+    "workers": Verb("SETTINGS", "who works, and at what", "saq.terminal.workers"),
+    "quiet": Verb("SETTINGS [WORKER]", "has workers take no more jobs", "saq.terminal.quiet"),
     "repair": Verb("SETTINGS", "checks what Redis holds of a queue, and mends it", "saq.repair"),
 }
-_VERB_LINES = "\n".join(
-    f"  {f'saq {name} {verb.words}':<22} {verb.does}; see saq {name} --help" for name, verb in VERBS.items()
-)
+_VERB_LINES = "\n".join(f"  {f'saq {name} {verb.words}':<28} {verb.does}" for name, verb in VERBS.items())
 
 EPILOG = f"""\
-verbs:
+verbs, each with a --help of its own:
 {_VERB_LINES}
 
 signals:

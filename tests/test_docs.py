@@ -99,8 +99,8 @@ FLOORS = [
     ["saq.worker", "saq.web"],
     ["saq"],  # the public door itself
     ["saq.settings"],
-    ["saq.runner", "saq.demo"],
-    ["saq.repair"],
+    ["saq.runner", "saq.terminal"],
+    ["saq.demo", "saq.repair"],
     ["saq.cli"],
     ["saq.__main__"],
 ]
