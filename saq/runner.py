@@ -20,7 +20,7 @@ from saq.logs import hide_secrets
 from saq.queue.base import Queue
 from saq.settings import import_settings
 from saq.worker.lifeline import CODES, SIGNALLED, Failed, Lifeline
-from saq.worker.process import Limits, check_health, start
+from saq.worker.process import NO_LIMITS, Limits, check_health, start
 from saq.worker.signals import Early
 from saq.worker.supervisor import Supervisor
 from saq.worker.worker import Worker, checkup
@@ -86,17 +86,18 @@ def run(
 
     Ends the process with an exit code where there is something to say by one.
     """
-    early = Early()
+    limits = Limits(max_jobs, max_memory)
+    several = workers > 1 or reload or limits != NO_LIMITS
+    early = Early(alone=not several)
     if not quiet:
         logs.configure(verbose, log_format)
     try:
         if check:
             sys.exit(check_health(settings))
-        limits = Limits(max_jobs, max_memory)
         work = Work(
             settings, verbose, quiet, log_format, web, extra_web_settings, port, host, insecure, limits
         )
-        if workers > 1 or reload or limits != Limits():
+        if several:
             sys.exit(_supervise(work, workers, reload, reload_dirs, early))
         work.begin()
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import pty
 import signal
+import socket
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -154,6 +155,52 @@ async def test_a_worker_that_dies_while_others_work_is_tried_again_and_again(
     (tmp_path / "broken").unlink()
     await known(client, 2)
     await stopped(parent)
+
+
+async def test_a_death_is_seen_though_a_child_of_the_worker_lives_on(
+    client: RedisQueue, start: Start, tmp_path: Path, redis_url: str
+) -> None:
+    """It holds open what its parent inherited: the pipe whose end says that the worker has ended."""
+    (tmp_path / "conf.py").write_text(
+        "import os, time\n"
+        "from saq import Queue\n"
+        "async def have_child(ctx):\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0: time.sleep(30); os._exit(0)\n"
+        "    return pid\n"
+        f"settings = {{'queue': Queue.from_url({redis_url!r}), 'functions': [have_child]}}\n"
+    )
+    parent = start("conf.settings", "--workers", "2", cwd=tmp_path)
+    before = await known(client, 2)
+    job = await enqueue(client, "have_child")
+    grandchild = (await ended(client, job)).result
+    try:
+        worker = psutil.Process(grandchild).ppid()
+        os.kill(worker, signal.SIGKILL)
+        await parent.says("died .killed by SIGKILL.", timeout=5)
+        assert psutil.pid_exists(grandchild)
+        assert worker in before
+
+        async def replaced() -> bool:
+            now = await pids(client)
+            return len(now) == 2 and worker not in now
+
+        await until(replaced, timeout=20)
+    finally:
+        os.kill(grandchild, signal.SIGKILL)
+    await stopped(parent)
+
+
+async def test_no_worker_outlives_a_parent_that_is_killed_as_they_start(start: Start) -> None:
+    for pause in (0.0, 0.15, 0.3):
+        parent = start(APP, "--workers", "2")
+        await until(lambda parent=parent: len(parent.children()) == 2, timeout=15)  # type: ignore[misc]
+        await asyncio.sleep(pause)  # anywhere in their start
+        children = parent.children()
+        parent.send(signal.SIGKILL)
+        assert len(children) == 2
+        for child in children:
+            await until(lambda child=child: not child.is_running(), timeout=10)  # type: ignore[misc]
 
 
 # Signals ---------------------------------------------------------------------------------------------------
@@ -306,6 +353,51 @@ async def test_sighup_from_a_terminal_that_hangs_up_ends_the_fleet(
         if pid:
             os.kill(pid, signal.SIGKILL)
             await until(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid)
+
+
+async def test_sighup_as_they_start_changes_nothing(client: RedisQueue, start: Start) -> None:
+    for pause in (0.0, 0.3):
+        parent = start(APP, "--workers", "2")
+        await until(parent.children, timeout=15)
+        await asyncio.sleep(pause)
+        parent.send(signal.SIGHUP)
+        await known(client, 2)
+        await stopped(parent)
+
+
+async def test_sighup_to_a_worker_by_itself_stops_it_and_nohup_turns_that_off(
+    client: RedisQueue, start: Start, redis_url: str
+) -> None:
+    worker = start(APP)
+    await registered(client, 1)
+    worker.send(signal.SIGHUP)
+    async with took(at_most=5.0):
+        assert await worker.end() == 0
+    assert await registered(client, 0) == set()
+    code = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.executable, "
+    code += "[sys.executable, '-m', 'saq', sys.argv[1]])"
+    worker = Command("-c", code, APP, env={"SAQ_TEST_URL": redis_url})
+    try:
+        await registered(client, 1)
+        worker.send(signal.SIGHUP)
+        assert await client.apply("add", a=1, b=2, timeout=10) == 3
+        worker.send(signal.SIGTERM)
+        assert await worker.end() == 0
+    finally:
+        worker.close()
+
+
+@pytest.mark.parametrize("words", [[], ["--workers", "2"]], ids=["alone", "several"])
+async def test_a_port_that_is_taken_is_said_and_ends_it(words: list[str], start: Start) -> None:
+    pytest.importorskip("saq.web.aiohttp", exc_type=ImportError)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        command = start(APP, "--web", "--port", port, *words)
+        async with took(at_most=15.0):
+            assert await command.end() == 2, command.text()
+    assert command.text().count(f"port {port} is taken") == 1
 
 
 # Limits ----------------------------------------------------------------------------------------------------

@@ -86,7 +86,11 @@ async def test_a_level_that_is_off_makes_nothing_of_a_job(
     made: list[str] = []
 
     def note(name: str) -> Callable[..., Any]:
-        return lambda *_: made.append(name) or {}
+        def make(*_: object) -> dict[str, Any]:
+            made.append(name)
+            return {}
+
+        return make
 
     logging.getLogger("saq").setLevel(logging.WARNING)
     try:

@@ -6,10 +6,12 @@ Owns the messages, the exit codes, and the child's end of the pipe. Must not dec
 from __future__ import annotations
 
 import contextlib
-from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from saq.worker.worker import Ending
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 #: Exit codes of a child that ended in order and wants its place to be filled again: it has reached a limit …
 RECYCLE = 82

@@ -102,7 +102,7 @@ def start(
     """
     from saq.settings import import_settings
 
-    early = Early(supervised=parent is not None, held=parent is not None and parent.held)
+    early = Early(alone=parent is None, held=parent is not None and parent.held)
     found = import_settings(settings)
     queues = [found["queue"], *(import_settings(path)["queue"] for path in extra_web_settings or ())]
     if parent is not None and found.get("id") is not None:

@@ -24,6 +24,8 @@ STOP: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT)
 HOLD: signal.Signals | None = getattr(signal, "SIGTSTP", None)
 GO_ON: signal.Signals | None = getattr(signal, "SIGCONT", None)
 REPLACE: signal.Signals | None = getattr(signal, "SIGHUP", None)
+#: A child has ended. The pipe that says so as well is silent as long as a child of that child holds it open.
+CHILD: signal.Signals | None = getattr(signal, "SIGCHLD", None)
 
 Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
 
@@ -42,17 +44,17 @@ def can_catch(signum: signal.Signals | None) -> TypeGuard[signal.Signals]:
 class Early:
     """The signals of a process that is still starting: to stop is a ``KeyboardInterrupt`` then.
 
-    ``held`` says whether it was told to hold.
+    ``held`` says whether it was told to hold. ``alone``: it is no supervisor, and has none.
     """
 
-    def __init__(self, *, supervised: bool = False, held: bool = False) -> None:
+    def __init__(self, *, alone: bool, held: bool = False) -> None:
         self.held = held
         for signum in STOP:
             catch(signum, signal.default_int_handler)
         catch(HOLD, self._hold)
         catch(GO_ON, self._go_on)
-        if not supervised:
-            catch(REPLACE, signal.default_int_handler)
+        # Of several, there is nothing to replace yet.
+        catch(REPLACE, signal.default_int_handler if alone else lambda signum, frame: None)
 
     def _hold(self, signum: int, frame: FrameType | None) -> None:
         self.held = True
@@ -75,6 +77,6 @@ class Terminal:
     @staticmethod
     def _opens() -> bool:
         with contextlib.suppress(OSError):
-            os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+            os.close(os.open("/dev/tty", os.O_RDWR | getattr(os, "O_NOCTTY", 0)))
             return True
         return False

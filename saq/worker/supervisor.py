@@ -42,7 +42,7 @@ from saq.worker.lifeline import (
     Lifeline,
     Over,
 )
-from saq.worker.signals import GO_ON, HOLD, REPLACE, STOP, Terminal, catch
+from saq.worker.signals import CHILD, GO_ON, HOLD, REPLACE, STOP, Terminal, catch
 
 logger = logging.getLogger("saq")
 
@@ -165,9 +165,10 @@ class Supervisor:
         """Supervises until all children have ended. Returns the exit code for the parent."""
         self._woken.setblocking(False)
         self._wake.setblocking(False)
-        before = {signum: signal.getsignal(signum) for signum in (*STOP, HOLD, GO_ON, REPLACE) if signum}
+        ours = (*STOP, HOLD, GO_ON, REPLACE, CHILD)
+        before = {signum: signal.getsignal(signum) for signum in ours if signum is not None}
         for signum in before:
-            catch(signum, self._on_signal)
+            catch(signum, self._on_signal if signum != CHILD else lambda signum, frame: None)
         wakeup = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         try:
             if self._watch is not None:
@@ -215,7 +216,7 @@ class Supervisor:
             if pipe in ready:
                 self._listen(child)
         for sentinel, child in ends.items():
-            if sentinel in ready:
+            if sentinel in ready or child.process.exitcode is not None:
                 self._on_end(child)
 
     def _listen(self, child: _Child) -> None:
