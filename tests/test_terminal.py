@@ -564,6 +564,8 @@ async def test_pause_and_resume(client: RedisQueue, queue: RedisQueue, ask: Ask)
         assert again.code == 0
         assert again.text.startswith("default: was paused already, ")
         job = await enqueue(client, "add", a=1, b=2)
+        waits = await ask("enqueue", "add", "a=1", "b=1")
+        assert (waits.code, "the queue is paused" in waits.text) == (0, True)
         assert "paused" in (await ask("info")).text
         found = (await ask("pause", "--json")).json[0]
         assert (found["queue"], found["changed"]) == ("default", False)

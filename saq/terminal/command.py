@@ -41,9 +41,7 @@ def parser(verb: str, description: str, codes: Mapping[int, str]) -> argparse.Ar
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("settings", help="path of the settings that name the queue: module.settings")
-    made.add_argument(
-        "--json", action="store_true", help="the same facts as JSON, times in ms since the epoch"
-    )
+    made.add_argument("--json", action="store_true", help="the same facts as JSON")
     return made
 
 

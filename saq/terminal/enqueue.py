@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import difflib
 import json
 import time
@@ -88,7 +89,7 @@ async def _enqueue(call: Call) -> int:
     if options.delay is not None:
         fields["scheduled"] = time.time() + options.delay
     waits = options.wait or options.wait_for is not None
-    await _warn_of_unknown(call, options.name)
+    await _warn(call, options.name)
     job = await call.queue.enqueue(Job(options.name, dict(options.arguments) or None, **fields))
     if job is None:
         call.note(f"a job with the key {options.key!r} is incomplete: nothing was enqueued")
@@ -104,8 +105,12 @@ async def _enqueue(call: Call) -> int:
     return DONE
 
 
-async def _warn_of_unknown(call: Call, name: str) -> None:
-    known = await call.queue.views.functions()
+async def _warn(call: Call, name: str) -> None:
+    """Says why the job would have to wait."""
+    views = call.queue.views
+    counts, known = await asyncio.gather(views.counts(), views.functions())
+    if counts.paused:
+        call.note("warning: the queue is paused: the job waits for `saq resume`")
     if name in known or len(known) >= MOST_FUNCTIONS:
         return
     close = difflib.get_close_matches(name, known, 1)

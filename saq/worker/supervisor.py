@@ -154,8 +154,8 @@ class Supervisor:
         self._changed = False
         self._stops = 0
         self._code = 0
-        #: Slots whose children shall be replaced, and the one whose turn it is.
-        self._rolling: deque[int] = deque()
+        #: Children that shall be replaced, and the slot whose turn it is.
+        self._rolling: list[_Child] = []
         self._turn: int | None = None
         self._roll_again = False
         self._terminal = Terminal()
@@ -334,25 +334,24 @@ class Supervisor:
                     old.retire()
 
     def _roll(self) -> None:
-        """Replaces the child whose turn it is."""
+        """Replaces the child whose turn it is: those that were there when that was asked for."""
         if self._turn is not None or self._stops:
             return
         if not self._rolling and self._roll_again:
             self._roll_again = False
             # Those that leave a gap come last: by then the others are new.
-            slots = {child.slot for child in self._children if not child.leaving}
-            self._rolling.extend(sorted(slots, key=lambda slot: (slot in self._alone, slot)))
-        while self._rolling and self._turn is None:
-            slot = self._rolling.popleft()
-            olds = [child for child in self._children if child.slot == slot and not child.leaving]
-            for old in olds:
-                self._turn = slot
-                if not old.working:
-                    self._turn = None  # it is new
-                elif slot in self._alone:
-                    old.retire()
-                else:
-                    self._start(slot)
+            olds = [child for child in self._children if not child.leaving]
+            self._rolling = sorted(olds, key=lambda child: (child.slot in self._alone, child.slot))
+        self._rolling = [old for old in self._rolling if old in self._children and not old.leaving]
+        # One that is still starting has read the old code, maybe; it is waited for.
+        old = next((old for old in self._rolling if old.working), None)
+        if old is not None:
+            self._rolling.remove(old)
+            self._turn = old.slot
+            if old.slot in self._alone:
+                old.retire()
+            else:
+                self._start(old.slot)
 
     # Endings ----------------------------------------------------------------------------------------------
 
