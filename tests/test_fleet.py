@@ -583,6 +583,25 @@ async def test_reload_starts_again_when_files_change_also_after_a_mistake(
         parent.close()
 
 
+async def test_a_process_that_listens_is_replaced_when_it_has_ended() -> None:
+    """Two of them cannot share the port; the others are replaced before they end."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    parent = Command("-m", "tests.listening", str(port))
+    try:
+        await until(lambda: sorted(parent.text().split("\n")) == ["", "begun 0", "begun 1"], timeout=20)
+        parent.send(signal.SIGHUP)
+        await until(lambda: len(parent.text().splitlines()) == 6, timeout=20)
+        said = parent.text().splitlines()[2:]
+        assert [line for line in said if line.endswith("1")] == ["begun 1", "over 1"]
+        assert [line for line in said if line.endswith("0")] == ["over 0", "begun 0"]
+        parent.send(signal.SIGTERM)
+        assert await parent.end() == 0, parent.text()
+    finally:
+        parent.close()
+
+
 JOBS = 50_000
 RESTARTS = 20
 
