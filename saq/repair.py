@@ -20,7 +20,6 @@ from saq.logs import hide_secrets
 from saq.queue.backend import Finding, Progress
 from saq.queue.base import Queue
 from saq.settings import import_settings
-from saq.terminal.screen import Screen
 from saq.worker.process import run_loop
 
 DESCRIPTION = """\
@@ -130,19 +129,26 @@ def _said(finding: Finding, dry_run: bool) -> str:
 
 
 class _Line:
-    """A line of progress that is written over again, on a terminal, and lines that stay."""
+    """A line of progress that is written over again; only on a terminal."""
 
     def __init__(self) -> None:
-        self._screen = Screen(sys.stderr)
+        self._shown = ""
         self._next = 0.0
 
     def show(self, text: str) -> None:
-        if self._screen.terminal and time.monotonic() >= self._next:
+        if sys.stderr.isatty() and time.monotonic() >= self._next:
             self._next = time.monotonic() + SHOWN_EVERY
-            self._screen.status(text)
+            self._write(text)
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write("\r" + text.ljust(len(self._shown)))
+        sys.stderr.flush()
+        self._shown = text
 
     def clear(self) -> None:
-        self._screen.end_status()
+        if self._shown:
+            self._write("")
+            sys.stderr.write("\r")
 
     def say(self, text: str, file: Any = None) -> None:
         self.clear()
