@@ -17,6 +17,7 @@ import pytest
 
 from saq import Job, Status
 from saq.queue.redis import RedisQueue
+from tests.conftest import MakeServer
 from tests.processes import APP, Command, saq
 from tests.worker.support import ended, enqueue, took, until
 
@@ -201,6 +202,24 @@ async def test_no_worker_outlives_a_parent_that_is_killed_as_they_start(start: S
         assert len(children) == 2
         for child in children:
             await until(lambda child=child: not child.is_running(), timeout=10)  # type: ignore[misc]
+
+
+async def test_a_right_that_is_missing_is_named(start: Start, make_server: MakeServer) -> None:
+    server = make_server()
+    with server.client() as redis:
+        redis.acl_setuser(
+            "poor",
+            enabled=True,
+            passwords=["+pw"],
+            keys=["*"],
+            channels=["*"],
+            commands=["+@all", "-evalsha"],
+        )
+    worker = start(APP, url=f"redis://poor:pw@127.0.0.1:{server.port}")
+    assert await worker.end(timeout=20) == 1
+    assert "saq: NOPERM" in worker.text()
+    assert "evalsha" in worker.text()
+    assert "lacks that right" in worker.text()
 
 
 # Signals ---------------------------------------------------------------------------------------------------
