@@ -279,7 +279,7 @@ async def test_info_watch_on_a_terminal_is_one_page_and_leaves_it_as_it_was(redi
         (inner,) = [process for process in psutil_children(command.pid) if "info" in process.cmdline()]
         inner.send_signal(signal.SIGTERM)
         assert await command.end() == 0, command.text()
-        assert command.text().rstrip().endswith("\x1b[?1049l\x1b[?25h")
+        assert command.text().rstrip().endswith("\x1b[?7h\x1b[?1049l\x1b[?25h")
 
 
 def psutil_children(pid: int) -> list[Any]:

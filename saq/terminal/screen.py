@@ -23,7 +23,9 @@ PLAIN_EVERY = 2.0
 PLAIN_WIDTH = 100
 
 _HIDE_CURSOR, _SHOW_CURSOR, _CLEAR_LINE = "\x1b[?25l", "\x1b[?25h", "\r\x1b[K"
-_OTHER_PAGE, _FIRST_PAGE, _HOME, _CLEAR_REST = "\x1b[?1049h", "\x1b[?1049l", "\x1b[H", "\x1b[J"
+_HOME, _CLEAR_REST = "\x1b[H", "\x1b[J"
+#: Another page to draw on, where a line that is too long is cut off; and back.
+_OTHER_PAGE, _FIRST_PAGE = "\x1b[?1049h\x1b[?7l", "\x1b[?7h\x1b[?1049l"
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 _BAR = re.compile("[█░]+")
 _ASCII = str.maketrans({"█": "#", "░": ".", "…": "~", "“": '"', "”": '"'})

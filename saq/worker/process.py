@@ -113,10 +113,11 @@ def start(
         parent.tell(Born(worker.id, found.get("shutdown_grace_period_s") or 0))
     warden = _Warden(worker, limits, parent, early)
     run_loop(_work(worker, warden, queues if web else [], host, port, insecure))
-    for signum in STOP:
-        catch(signum, signal.SIG_DFL)  # whatever still keeps the process may be ended
     if parent is not None:
-        parent.tell(Over())
+        parent.tell(Over())  # if something still keeps the process, that one ends it
+    else:
+        for signum in (*STOP, HOLD, GO_ON, REPLACE):
+            catch(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
     return worker.ending
 
 

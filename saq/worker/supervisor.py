@@ -372,7 +372,7 @@ class Supervisor:
             self._bury(child.worker)  # nobody else takes its registration away
         if self._stops:
             # One that was still starting, or had already stopped, may die of the signal, and well so.
-            if not in_order and code != -signal.SIGTERM:
+            if not in_order and code not in (-signal.SIGTERM, -signal.SIGINT):
                 logger.error("%s died as it was stopped (%s)", child, _how(code))
                 self._code = self._code or 1
         elif child.told:
