@@ -437,24 +437,24 @@ def _deleted(job: Job) -> Job:
 
 async def _first_failure(jobs: list[Job], ends: list[asyncio.Future[Job | None]]) -> list[Any]:
     """The results; a job that did not complete raises as soon as it has ended."""
-    by_end = dict(zip(ends, jobs, strict=True))
-    pending: set[asyncio.Future[Job | None]] = set(ends)
-    results: dict[int, Any] = {}
-    failed = asyncio.get_running_loop().create_future()
+    results: dict[asyncio.Future[Job | None], Any] = dict(zip(ends, jobs, strict=True))
+    pending = len(ends)
+    over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def look(end: asyncio.Future[Job | None]) -> None:
-        pending.discard(end)
-        if end.cancelled():
+        nonlocal pending
+        pending -= 1
+        if end.cancelled() or over.done():
             return
         try:
-            results[id(end)] = _result(by_end[end], end.result())
+            results[end] = _result(results[end], end.result())
         except Exception as error:
-            if not failed.done():
-                failed.set_exception(error)
-        if not pending and not failed.done():
-            failed.set_result(None)
+            over.set_exception(error)
+        else:
+            if not pending:
+                over.set_result(None)
 
     for end in ends:
         end.add_done_callback(look)
-    await failed
-    return [results[id(end)] for end in ends]
+    await over
+    return list(results.values())

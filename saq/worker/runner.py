@@ -42,6 +42,8 @@ ERROR_CHARACTERS = 65_536
 UNKNOWN_REST = 1.0
 #: Seconds beyond a job's time limits for which its lease is still renewed.
 RENEW_MARGIN = 1.0
+#: Time limits that are looked at so much later than planned, in seconds, are looked at once more after as long.
+LATE = 0.25
 
 
 class Why(enum.Enum):
@@ -137,6 +139,8 @@ class Runner:
         self._tally = tally
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
+        #: Whether the latest look came late and was put off.
+        self._put_off = False
         self._is_async: dict[Callable[..., Any], bool] = {}
         self._unknown: set[str] = set()
         self._idle = asyncio.Event()
@@ -362,8 +366,14 @@ class Runner:
         self._timer = asyncio.get_running_loop().call_later(delay, self._look)
 
     def _look(self) -> None:
-        self._timer, self._timer_at = None, float("inf")
+        planned, self._timer, self._timer_at = self._timer_at, None, float("inf")
         now = time.monotonic()
+        self._put_off = now - planned > LATE and not self._put_off
+        if self._put_off:
+            # One job has blocked the loop, or the process was frozen. The others could neither end nor give a
+            # heartbeat meanwhile: they get to do so before they are judged.
+            self._look_at(now + LATE)
+            return
         earliest = float("inf")
         for run in list(self.runs.values()):
             if run.deadline and run.deadline <= now:

@@ -380,11 +380,11 @@ class Worker(Generic[CtxType]):
             self._attached = False
             try:
                 async with asyncio.timeout(DELIVERY_PATIENCE):
-                    await self._report()
                     await self.queue.detach(self)
+                    await self._report()
             except Exception as error:
                 logger.warning(
-                    "The registration of worker %s stays until it ends: %s",
+                    "The registration of worker %s may stay until it ends: %s",
                     self.id,
                     error,
                     extra=self._fields,

@@ -204,10 +204,11 @@ def _crashes_apart(evidence: Evidence) -> Iterator[str]:
             yield f"{key} ended {len(attempts)} workers, and should have ended {MAX_LOST}"
     for key, record in evidence.records.items():
         # One attempt is all they have: a crash that counted as a failure would have failed them.
-        if KINDS[function_of(key)].status is Status.COMPLETE and record.status is Status.FAILED:
-            starts = len(evidence.attempts[key])
-            if not (record.error.startswith("lost: ") and starts >= MAX_LOST - 1):
-                yield f"{key} failed after {starts} starts: {record.error[-200:]}"
+        # A claim that its worker never heard of, or did not live to start, is a start as well.
+        died = record.error.startswith("lost: ") and record.attempts >= MAX_LOST
+        failed = KINDS[function_of(key)].status is Status.COMPLETE and record.status is Status.FAILED
+        if failed and not died:
+            yield f"{key} failed after {record.attempts} starts: {record.error[-200:]}"
 
 
 @check("unique keys are held")
@@ -376,7 +377,12 @@ def _exits(evidence: Evidence) -> Iterator[str]:
 
 def _had_no_handler(evidence: Evidence, life: Life, told: list[Event]) -> bool:
     """A process that starts has no handler for a signal yet; one that has done its work has none any more."""
-    if told[0].at - life.began < 2.0:
+    frozen = sum(
+        min(event.until, told[0].at) - event.at
+        for event in evidence.events
+        if event.fault.startswith("freeze") and life.pid in event.pids and life.began < event.at < told[0].at
+    )
+    if told[0].at - life.began - frozen < 2.0:
         return True
     done = life.name in PARENTS or any(pid == life.pid for pid, _ in evidence.left)
     return done and any(event.fault.startswith("SIGTERM twice") for event in told)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from saq import CronJob, Queue, Worker, _speedups
+from saq.errors import SaqError
 from saq.types import SettingsDict
 from saq.worker.process import run_loop
 from tests.chaos import functions
@@ -128,4 +129,7 @@ def _left() -> list[str]:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
     os.environ[VARIANT] = sys.argv[1]
-    run_loop(main())
+    try:
+        run_loop(main())
+    except SaqError as error:
+        sys.exit(f"worker: {error}")

@@ -86,6 +86,7 @@ class Recorder:
         self.aborted: asyncio.Queue[tuple[Job, str]] = asyncio.Queue()
         self.lost: asyncio.Queue[Job] = asyncio.Queue()
         self.news = asyncio.Event()
+        self.quiet = False
 
     def on_abort(self, job: Job, reason: str) -> None:
         self.aborted.put_nowait((job, reason))
@@ -95,6 +96,9 @@ class Recorder:
 
     def on_news(self) -> None:
         self.news.set()
+
+    def on_quiet(self, quiet: bool) -> None:
+        self.quiet = quiet
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,7 @@ from tests.conftest import MakeServer
 from tests.faults.conftest import MakeQueue, Work
 from tests.servers import Server
 from tests.suspensions.promises import end_leases
-from tests.worker.support import ended, enqueue, took, until
+from tests.worker.support import ended, enqueue, make_worker, running, took, until
 
 #: How a server comes not to do what it is told, and how that ends.
 Refusal = Callable[[Server, Redis], Callable[[], Any]]
@@ -117,9 +118,9 @@ async def enqueue_when(event: asyncio.Event, client: RedisQueue) -> Job | None:
 def is_refused(raw: Redis) -> bool:
     try:
         raw.set("probe", 1)
+        raw.delete("probe")
     except Exception:
         return True
-    raw.delete("probe")
     return False
 
 
@@ -142,6 +143,25 @@ async def test_a_result_is_settled_while_there_is_no_memory(
     server.client().config_set("maxmemory", 1)
     go_on.set()
     assert (await ended(client, job)).result == "kept"
+
+
+async def test_a_worker_starts_works_and_stops_while_there_is_no_memory(
+    make_server: MakeServer, make_queue: MakeQueue, caplog: pytest.LogCaptureFixture
+):
+    """Only workers make room: one that cannot start then would leave it as it is."""
+    server = make_server()
+    queue, client = make_queue(server.url()), make_queue(server.url())
+
+    async def quick(ctx: Any) -> str:
+        return "quick"
+
+    job = await enqueue(client, "quick")
+    server.client().config_set("maxmemory", 1)
+    async with running(make_worker(queue, {"quick": quick})) as worker:
+        assert (await ended(client, job)).result == "quick"
+        assert worker.id in (await client.info())["workers"]
+    assert (await client.info())["workers"] == {}
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING and "OOM" in r.getMessage()]
 
 
 async def test_a_server_that_loads_its_data_is_waited_for(

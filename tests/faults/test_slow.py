@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from saq.job import Status
+from saq.job import Job, Status
 from saq.queue.redis import RedisQueue
+from saq.queue.redis.claims import Claims
 from tests.conformance.helpers import attached
 from tests.faults.conftest import MakeQueue, Work
 from tests.faults.proxy import Proxy
@@ -113,11 +114,26 @@ async def test_a_claim_that_took_half_its_lease_is_renewed_before_it_is_run(
         await job.finish(Status.COMPLETE)
 
 
+@pytest.mark.parametrize("keeper_first", [False, True])
 async def test_a_claim_that_took_longer_than_its_lease_and_is_lost_is_not_run(
-    server: Server, proxy: Proxy, client: RedisQueue, make_queue: MakeQueue
+    server: Server,
+    proxy: Proxy,
+    client: RedisQueue,
+    make_queue: MakeQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    keeper_first: bool,
 ):
+    """Whoever asks first whether it is lost: the claim itself, or the keeper of leases."""
     raw: Redis = server.client()
     queue = make_queue(proxy.url)
+    renew = Claims._renew
+
+    async def told_meanwhile(claims: Claims, jobs: list[Job]) -> None:
+        claims.found([job._member or b"" for job in jobs], [])
+        await renew(claims, jobs)
+
+    if keeper_first:
+        monkeypatch.setattr(Claims, "_renew", told_meanwhile)
     async with attached(queue, lease=0.4):
         await client.enqueue("f", key="k")
         await queue.count("queued")

@@ -41,6 +41,20 @@ class Settlement(NamedTuple):
     worker: str = ""
 
 
+class Past(NamedTuple):
+    """An attempt that did not end its job."""
+
+    attempt: int
+    started: Span
+    ended: Span
+    worker: str
+    how: str
+    error: bytes
+
+
+PAST_KEPT, PAST_ERROR_KEPT = 10, 1000
+
+
 @dataclass
 class Run:
     """The history of an incomplete job that was claimed at least once."""
@@ -55,6 +69,12 @@ class Run:
     abort: bytes | None = None
     error: bytes | None = None
     overtime: bool = False
+    past: list[Past] = field(default_factory=list)
+
+    def remember(self, how: str, now: Span, error: bytes = b"") -> None:
+        """The attempt has ended, and the job has not."""
+        past = Past(self.attempts, self.started, now, self.worker, how, error[-PAST_ERROR_KEPT:])
+        self.past = [*self.past, past][-PAST_KEPT:]
 
 
 @dataclass
@@ -110,6 +130,7 @@ class Record:
     attempts: int = 0
     started: Span = (0, 0)
     worker: str = ""
+    past: list[Past] = field(default_factory=list)
     #: How long it is to be kept (ms; 0: for ever), and for how long it has been.
     keep: float = 0
     age: int = 0
@@ -256,6 +277,7 @@ class Model:
                 attempts,
                 started,
                 worker,
+                job.run.past if job.run is not None else [],
                 keep=max(ttl * 1000, WEEK_MS if ttl and status == "failed" else 0),
             )
         self.unswept.discard(job.key)
@@ -284,7 +306,7 @@ class Model:
                 if run.charged >= int(job.header.get("r", DEFAULT_RETRIES)):
                     self._end(job, "failed", error=run.error)
                 else:
-                    self._take_back(job, run)
+                    self._take_back(job, run, "overtime", run.error)
             else:
                 run.lost += 1
                 self._count("lost")
@@ -292,10 +314,11 @@ class Model:
                     reason = message or LOST % (run.lost, run.worker.encode())
                     self._end(job, "failed", error=reason)
                 else:
-                    self._take_back(job, run)
+                    self._take_back(job, run, "lost")
         return [job.key for job in swept]
 
-    def _take_back(self, job: Job, run: Run) -> None:
+    def _take_back(self, job: Job, run: Run, how: str, error: bytes = b"") -> None:
+        run.remember(how, self.now, error)
         self._queue(job, run.order)
         self._announce(job.key, "queued")
 
@@ -325,6 +348,10 @@ class Model:
             run.attempts -= 1
         else:
             run.error = settlement.text
+        if settlement.kind in "RG":
+            run.remember(
+                "retried" if settlement.kind == "R" else "returned", self.now, settlement.text or b""
+            )
         if run.attempts == 0:
             job.run = None
         if delay[0]:

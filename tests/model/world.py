@@ -18,7 +18,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from saq._speedups import join_netstrings, pack_end, split_netstrings, unpack_record
 from saq.queue.redis import keys as names
 from saq.queue.redis.scripts import load
-from tests.model.reference import ENDS, TOUCHED, Job, Model, Order, Patch, Record, Run, Settlement, Span
+from tests.model.reference import ENDS, TOUCHED, Job, Model, Order, Past, Patch, Record, Run, Settlement, Span
 from tests.servers import Server
 
 QUEUE = "model"
@@ -422,7 +422,8 @@ class World:
                 run = job.run or Run((0, 0), 0, (0, 0), "", 0)
                 assert entry[4:7] == [run.attempts, run.charged, run.lost]
                 assert run.started[0] <= entry[7] <= run.started[1]
-                assert entry[8:] == [run.worker.encode(), run.abort, run.error]
+                assert entry[8:11] == [run.worker.encode(), run.abort, run.error]
+                _compare_past(entry[11] if len(entry) > 11 else b"", run.past)
                 if channel:
                     self.model.wait(key, b"reply:" + channel.encode())
 
@@ -578,6 +579,8 @@ class World:
         for name, ttl in self.look.ttl.items():
             if name.startswith(("last:", "worker:")):
                 assert 0 < ttl <= LEASE_MS
+            elif name.startswith("hour:"):
+                assert 72 * HOUR_MS <= ttl <= 73 * HOUR_MS
             elif not name.startswith("job:"):
                 assert ttl == -1
         assert self.look.get("wake", {b"work": 0}) == {b"work": 0}
@@ -617,8 +620,8 @@ class World:
         assert (b"paused" in meta) == model.paused
         assert int(meta.get(b"token", 0)) == model.token
         assert meta.keys() <= {
-            b"paused", b"sequence", b"token", b"stepped", b"calm", b"failed_bytes", b"failed_cursor",
-            b"watch_cursor",
+            b"paused", b"sequence", b"token", b"stepped", b"calm", b"sampled", b"failed_bytes",
+            b"failed_cursor", b"watch_cursor",
         }  # fmt: skip
 
     @staticmethod
@@ -631,7 +634,7 @@ class World:
 
     @staticmethod
     def _compare_run(fields: list[bytes], run: Run) -> None:
-        attempts, charged, lost, _, token, started, worker, abort, error, overtime = fields
+        attempts, charged, lost, _, token, started, worker, abort, error, overtime, *past = fields
         assert [int(attempts), int(charged), int(lost), int(token)] == [
             run.attempts, run.charged, run.lost, run.token
         ]  # fmt: skip
@@ -640,11 +643,14 @@ class World:
         assert abort == (0 if run.abort is None else run.abort)
         assert error == (0 if run.error is None else run.error)
         assert bool(overtime) == run.overtime
+        _compare_past(past[0] if past else b"", run.past)
 
     def _compare_record(self, stored: bytes, record: Record) -> None:
         fields, payload, outcome, error, patch = unpack_record(stored)
         assert (payload, outcome, error) == (record.payload, record.outcome, record.error)
-        assert self._patch(patch) == _plain(record.patch)
+        found = self._patch(patch)
+        _compare_past(found.pop(b"past", b""), record.past)
+        assert found == _plain(record.patch)
         assert record.queued[0] <= cast(int, fields.pop("queued")) <= record.queued[1]
         assert record.completed[0] <= cast(int, fields.pop("completed")) <= record.completed[1]
         assert record.started[0] <= cast(int, fields.pop("started", 0)) <= record.started[1]
@@ -663,6 +669,17 @@ class World:
             assert fields[TOUCHED].isdigit()
             fields[TOUCHED] = b""
         return fields
+
+
+def _compare_past(rows: bytes, past: Sequence[Past]) -> None:
+    found = split_netstrings(rows)
+    assert len(found) == len(past)
+    for row, expected in zip(found, past, strict=True):
+        attempt, started, ended, worker, how, error = split_netstrings(row)
+        assert int(attempt) == expected.attempt
+        assert expected.started[0] <= int(started) <= expected.started[1]
+        assert expected.ended[0] <= int(ended) <= expected.ended[1]
+        assert (worker.decode(), how.decode(), error) == (expected.worker, expected.how, expected.error)
 
 
 def _plain(patch: Patch) -> Patch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from redis import Redis
 from saq import Job, Status
 from saq.queue.redis import RedisQueue
 from tests.conformance.helpers import claim, status_of, turns
+from tests.faults.proxy import proxied
 from tests.redis.helpers import prefix, run_out
+from tests.servers import Server
 from tests.worker.conftest import MakeQueue, Work
-from tests.worker.support import ended, enqueue, until
+from tests.worker.support import ended, enqueue, idle, took, until
 from tests.worker.test_lifecycle import Start, active
 
 PLACES = range(20)
@@ -23,8 +26,8 @@ PLACES = range(20)
 async def test_a_job_is_still_there_when_its_sweeper_is_stopped(
     raw: Redis, make_queue: MakeQueue, client: RedisQueue
 ) -> None:
-    """The sweeper took a stuck job out of everything, waited for up to five seconds, and put it back: one that
-    was stopped meanwhile lost it."""
+    """The sweeper took a stuck job out of everything, waited for up to five seconds, and put it back: one
+    that was stopped meanwhile lost it."""
     dead, sweeper = make_queue(), make_queue()
     for place in PLACES:
         await enqueue(client, "f", key=f"{place}")
@@ -70,6 +73,50 @@ async def test_who_applies_a_job_gets_its_result_though_its_worker_was_killed(
     assert await applied == second.pid
 
 
+async def test_an_abort_comes_to_its_end_though_the_worker_is_killed_before_it_hears_of_it(
+    client: RedisQueue, start: Start
+) -> None:
+    """The abort of a running job took it out of all that was looked through, and left the rest to its worker:
+    when that died, the job was "aborting" for ever."""
+    deaf = start(lease=0.6)
+    job = await enqueue(client, "wait", seconds=60, timeout=0, retries=5)
+    await active(client)
+    deaf.send(signal.SIGSTOP)
+    assert await client.abort(job, "enough")
+    assert await status_of(client, job.key) == "aborting"
+    deaf.send(signal.SIGKILL)
+    start(lease=0.6)
+    end = await ended(client, job)
+    assert (end.status, end.error, end.attempts) == (Status.ABORTED, "enough", 1)
+
+
+async def test_a_new_job_is_run_though_the_worker_that_waited_for_it_has_vanished(
+    server: Server, make_queue: MakeQueue, client: RedisQueue, work: Work
+) -> None:
+    """An idle worker whose machine was gone without a word still waited, as far as Redis knew: new jobs were
+    handed to it, one for each of its slots, and failed without having been run."""
+    ran = Counter[int]()
+
+    async def note(ctx: Any, *, n: int) -> None:
+        ran[n] += 1
+
+    async with proxied(server.port) as proxy:
+        vanished = await work({"note": note}, queue=make_queue(proxy.url), lease=0.6)
+        await idle(client)
+        proxy.freeze()
+        handed_over = await enqueue(client, "note", n=0)
+        await until(lambda: client.count("active"))
+        await work({"note": note}, queue=make_queue(), lease=0.6)
+        end = await ended(client, handed_over)
+        assert (end.status, end.attempts) == (Status.COMPLETE, 2)
+        for n in range(1, 20):
+            async with took(at_most=3.0):
+                assert (await ended(client, await enqueue(client, "note", n=n))).attempts == 1
+        proxy.thaw()
+        await vanished.stop()
+    assert ran == Counter(range(20)), "and what it hears afterwards it does not run"
+
+
 async def test_a_cron_entry_goes_on_after_its_worker_was_killed(
     raw: Redis, queue: RedisQueue, client: RedisQueue
 ) -> None:
@@ -91,8 +138,8 @@ async def test_a_cron_entry_goes_on_after_its_worker_was_killed(
 async def test_a_job_that_cannot_be_read_does_not_keep_others_from_being_taken_back(
     raw: Redis, queue: RedisQueue, client: RedisQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The sweeper stopped at the first job that it could not decode, each time that it ran, and so did all who
-    wanted to see the queue."""
+    """The sweeper stopped at the first job that it could not decode, each time that it ran, and so did all
+    who wanted to see the queue."""
     await client.enqueue_many([Job("f", key="poison"), Job("f", key="well", retries=5)])
     jobs = (await queue.step((), 2)).jobs
     raw.hset(prefix(queue) + b"jobs", "poison", b"1700000000000\n\xff\xfe")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections import Counter
@@ -92,7 +93,7 @@ async def test_jobs_that_end_while_several_sweep_are_taken_back_or_end_and_never
             verdicts += (await queue.step([queue.settle(job, Status.COMPLETE, result=1)], 0)).verdicts
         return verdicts
 
-    *found, verdicts = await asyncio.gather(*(swept(sweeper) for sweeper in sweepers), end())
+    found, verdicts = await asyncio.gather(asyncio.gather(*map(swept, sweepers)), end())
     assert verdicts == [Status.COMPLETE] * len(well)
     assert await all_keys(queue, [Status.QUEUED]) == sorted(job.key for job in lost)
     # Those who settle take back as well.
@@ -121,11 +122,39 @@ async def test_a_timeout_that_the_sweeper_notices_as_well_is_one_attempt(
     assert await client.count("incomplete") == 0
 
 
+async def test_an_attempt_that_does_not_end_at_its_timeout_is_not_joined_by_the_next(
+    client: RedisQueue, work: Work
+) -> None:
+    """A function that went on after its timeout was given up, and its retry began beside it."""
+    inside = most = runs = 0
+    on = asyncio.Event()
+
+    async def stubborn(ctx: Any) -> str:
+        nonlocal inside, most, runs
+        inside, runs = inside + 1, runs + 1
+        most, run = max(most, inside), runs
+        while run == 1 and not on.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await on.wait()
+        inside -= 1
+        return f"run {run}"
+
+    await work({"stubborn": stubborn}, lease=0.3, cancellation_hard_deadline_s=0.1, timers={"sweep": 0.05})
+    job = await enqueue(client, "stubborn", timeout=0.1, retries=2)
+    try:
+        with pytest.raises(TimeoutError):  # its lease has long since ended
+            await client.wait(job.key, 1.5)
+    finally:
+        on.set()
+    end = await ended(client, job)
+    assert (end.status, end.result, runs, most) == (Status.COMPLETE, "run 2", 2, 1)
+
+
 async def test_a_retry_by_hand_while_the_job_ends_is_refused_or_a_whole_new_run(
     queue: RedisQueue, client: RedisQueue
 ) -> None:
-    """Who looked at a running job and had it retried wrote back what he had seen: the result was gone, and the
-    job in the queue while it still ran."""
+    """Who looked at a running job and had it retried wrote back what he had seen: the result was gone, and
+    the job in the queue while it still ran."""
     seen: set[bool] = set()
     for place in range(30):
         await enqueue(client, "f", key=f"{place}")
@@ -152,7 +181,9 @@ async def test_a_retry_by_hand_while_the_job_ends_is_refused_or_a_whole_new_run(
     assert seen == {True, False}
 
 
-@pytest.mark.parametrize("days", [[0, 0, 0], [400, 0, -400], [-400, 400, 0]], ids=["right", "ahead", "behind"])
+@pytest.mark.parametrize(
+    "days", [[0, 0, 0], [400, 0, -400], [-400, 400, 0]], ids=["right", "ahead", "behind"]
+)
 async def test_a_tick_is_enqueued_once_by_workers_whose_clocks_are_wrong(
     days: list[int], make_queue: MakeQueue, client: RedisQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:

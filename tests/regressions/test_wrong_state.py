@@ -1,9 +1,10 @@
-"""Jobs that said what was not so, and people who were not told what was."""
+"""Jobs and queues that said what was not so."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -11,11 +12,11 @@ from redis import Redis
 from saq import Job, Status
 from saq.queue.redis import RedisQueue
 from tests.conformance.helpers import SOON, claim, run_one, status_of
-from tests.faults.proxy import Cut, proxied
-from tests.redis.helpers import calls, prefix, snapshot, without_answers
+from tests.faults.proxy import proxied
+from tests.redis.helpers import snapshot, without_answers
 from tests.servers import Server
-from tests.worker.conftest import MakeQueue
-from tests.worker.support import enqueue, until
+from tests.worker.conftest import MakeQueue, Work
+from tests.worker.support import ended, enqueue, idle, took, until
 
 
 async def test_a_heartbeat_does_not_undo_an_abort(queue: RedisQueue, client: RedisQueue) -> None:
@@ -29,6 +30,38 @@ async def test_a_heartbeat_does_not_undo_an_abort(queue: RedisQueue, client: Red
     assert (found.status, found.error) == (Status.ABORTING, "enough")
 
 
+async def test_an_abort_that_overtakes_the_claim_of_its_job_is_heard(
+    server: Server, make_queue: MakeQueue, client: RedisQueue, work: Work
+) -> None:
+    """Between taking a job and marking it as active, a worker overwrote its abort, and ran it to its end."""
+    ran: list[str] = []
+
+    async def forever(ctx: Any) -> None:
+        ran.append(ctx["job"].key)
+        await asyncio.Event().wait()
+
+    async with proxied(server.port) as proxy:
+        queue = make_queue(proxy.url)
+        worker = await work({"forever": forever}, queue=queue)
+        await idle(client)
+        proxy.silence("saq-marker")
+        job = await enqueue(client, "forever", timeout=0)
+        await until(lambda: client.count("active"))
+        # Told on the same connection, and later: when this one is heard, the abort was.
+        await enqueue(client, "f", key="later")
+        hearing = asyncio.create_task(queue.wait("later", SOON))
+        later = await claim(client)
+        await client.abort(job, "overtaken")
+        await client.finish(later, Status.COMPLETE)
+        await hearing
+        proxy.drop("saq-marker")
+        async with took(at_most=3.0):
+            end = await ended(client, job)
+        assert (end.status, end.error) == (Status.ABORTED, "overtaken")
+        await worker.stop()
+    assert ran == []
+
+
 async def test_who_updates_a_job_does_not_undo_the_update_of_another(
     queue: RedisQueue, client: RedisQueue
 ) -> None:
@@ -36,7 +69,9 @@ async def test_who_updates_a_job_does_not_undo_the_update_of_another(
     await enqueue(client, "f", key="k")
     running, guest = await claim(queue), await client.job("k")
     assert guest is not None
-    await asyncio.gather(running.update(progress=0.5), guest.update(meta={"by": "a guest"}), guest.update(ttl=7))
+    await asyncio.gather(
+        running.update(progress=0.5), guest.update(meta={"by": "a guest"}), guest.update(ttl=7)
+    )
     found = await client.job("k")
     assert found is not None
     assert (found.progress, found.meta, found.ttl) == (0.5, {"by": "a guest"}, 7)
@@ -55,50 +90,8 @@ async def test_an_abort_of_a_job_that_has_ended_leaves_it_as_it_is(
     assert left - 10_000 < raw.pttl(job.id) <= left
 
 
-async def test_who_waits_is_told_although_the_worker_never_hears_that_its_result_was_taken(
-    server: Server, make_queue: MakeQueue, client: RedisQueue, raw: Redis
-) -> None:
-    """The end of a job was written first and told later: a worker that died between left all waiting."""
-    async with proxied(server.port) as proxy:
-        worker = make_queue(proxy.url)
-        job = await enqueue(client, "f")
-        running = await claim(worker)
-        waiting = asyncio.create_task(client.wait(job.key, SOON))
-        await until(lambda: raw.hexists(prefix(client) + b"waiting", job.key))
-        proxy.cut(Cut("answer"))
-        proxy.refusing = True
-        ending = asyncio.create_task(worker.finish(running, Status.COMPLETE, result=1))
-        end = await waiting
-        assert end is not None
-        assert (end.status, end.result, proxy.faults) == (Status.COMPLETE, 1, 1)
-        assert not ending.done()
-        proxy.refusing = False
-        assert await ending, "and it hears the same when it asks again"
-        await worker.disconnect()
-
-
-async def test_a_process_is_told_of_nothing_that_it_does_not_wait_for(
-    make_queue: MakeQueue, raw: Redis
-) -> None:
-    """Who waited for one job was told of all jobs of its queue, and of queues whose names began alike."""
-    one, alike = make_queue(name="a"), make_queue(name="ab")
-    job = await enqueue(one, "f", key="waited for", priority=1)
-    waiting = asyncio.create_task(one.wait(job.key, SOON))
-    await until(lambda: raw.hexists(prefix(one) + b"waiting", job.key))
-    raw.config_resetstat()
-    for queue in (one, alike):
-        await queue.enqueue_many(Job("f", key=f"{n}") for n in range(20))
-        while await queue.count("queued") > (queue is one):
-            await run_one(queue)
-    assert calls(raw, "publish") == 0
-    assert raw.pubsub_numpat() == 0
-    await run_one(one)
-    assert (await waiting) == job
-    assert calls(raw, "publish") == 1
-
-
 async def test_aborting_a_job_blocks_its_key_nowhere(make_queue: MakeQueue) -> None:
-    """For five seconds, no job of that key could be enqueued in any queue: `enqueue` said that it was there."""
+    """For five seconds, no job of that key could be enqueued in any queue: `enqueue` said it was there."""
     one, other = make_queue(name="one"), make_queue(name="other")
     job = await enqueue(one, "f", key="k")
     await job.abort("no more")
@@ -119,3 +112,29 @@ async def test_a_sweeper_whose_clock_is_ahead_takes_nothing_back(
     assert (await sweeper.step((), 1)).jobs == []
     monkeypatch.undo()
     assert await running.queue.finish(running, Status.COMPLETE)  # type: ignore[union-attr]
+
+
+async def test_the_counts_of_a_queue_add_up_while_its_jobs_move(
+    queue: RedisQueue, client: RedisQueue
+) -> None:
+    """Each count was read by itself, and one reckoned from the others: with jobs on the move, a queue had -3
+    scheduled jobs."""
+    await client.enqueue_many(Job("f", key=f"{n}") for n in range(20))
+    on = True
+
+    async def move() -> None:
+        while on:
+            jobs = (await queue.step((), 10)).jobs
+            await queue.step(
+                [queue.settle_return(job, "later", 0.002 * (n % 3)) for n, job in enumerate(jobs)], 0
+            )
+
+    moving = asyncio.create_task(move())
+    seen = []
+    for _ in range(200):
+        info = await client.info()
+        seen.append((info["queued"], info["active"], info["scheduled"]))
+    on = False
+    await moving
+    assert [counts for counts in seen if sum(counts) != 20 or min(counts) < 0] == []
+    assert len(set(seen)) > 3, "they did not move"

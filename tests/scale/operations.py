@@ -17,6 +17,7 @@ from saq.worker.fetcher import STEP_JOBS
 from tests.conformance.helpers import FAR
 from tests.redis.helpers import prefix, session
 from tests.scale.crowd import Crowd
+from tests.worker.support import until
 
 numbers = itertools.count()
 
@@ -229,7 +230,7 @@ async def register(at: Bench) -> AsyncIterator[None]:
 async def count(at: Bench) -> AsyncIterator[None]:
     yield
     for kind in ("queued", "active", "scheduled", "incomplete"):
-        assert await at.client.count(kind) > 0  # type: ignore[arg-type]
+        assert await at.client.count(kind) > 0
 
 
 async def read_one(at: Bench) -> AsyncIterator[None]:
@@ -273,8 +274,7 @@ async def listen_to_thousands(at: Bench) -> AsyncIterator[None]:
     yield
     keys = [f"queued-{n}" for n in range(2_000)]
     listening = asyncio.create_task(at.client.listen(keys, lambda key, status: True))
-    while at.crowd.books.raw.hlen(watching) < len(keys):
-        await asyncio.sleep(0.001)
+    await until(lambda: at.crowd.books.raw.hlen(watching) == len(keys))
     await at.queue.notify(Job("f", key=keys[0], queue=at.queue))
     await listening
 

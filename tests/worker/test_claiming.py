@@ -458,5 +458,5 @@ async def test_a_worker_says_what_it_does_not_understand_with_its_trace(
     await client.redis.rename("saq:{default}:queued:saved", "saq:{default}:queued")
     async with took(at_most=5.0):
         await until(lambda: _is_empty(client))
-    errors = [r for r in caplog.records if r.levelno == logging.ERROR]
+    errors = [r for r in caplog.records if r.levelno == logging.ERROR and r.module == "fetcher"]
     assert len(errors) == 1

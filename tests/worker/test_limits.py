@@ -218,6 +218,31 @@ async def test_updates_keep_a_job_with_heartbeat_alive(client: RedisQueue, work:
     assert (await ended(client, await enqueue(client, "beats", heartbeat=0.4))).result == "alive"
 
 
+async def test_a_job_is_not_to_blame_for_one_that_blocks_the_loop(client: RedisQueue, work: Work) -> None:
+    """While the loop is blocked nobody can give a heartbeat, nor come to an end."""
+    waiting, go_on = asyncio.Event(), asyncio.Event()
+
+    async def beats(ctx: Any) -> str:
+        waiting.set()
+        await go_on.wait()
+        await ctx["job"].update(progress=0.5)
+        return "alive"
+
+    async def ends(ctx: Any) -> str:
+        await go_on.wait()
+        return "in time"
+
+    async def blocks(ctx: Any) -> None:
+        await waiting.wait()
+        time.sleep(1)  # noqa: ASYNC251 - what should not be done
+        go_on.set()
+
+    await work({"beats": beats, "ends": ends, "blocks": blocks})
+    innocent = [await enqueue(client, "beats", heartbeat=0.5), await enqueue(client, "ends", timeout=0.5)]
+    await enqueue(client, "blocks")
+    assert [(await ended(client, job)).result for job in innocent] == ["alive", "in time"]
+
+
 async def test_heartbeats_do_not_extend_the_timeout(client: RedisQueue, work: Work) -> None:
     async def beats(ctx: Any) -> None:
         while True:

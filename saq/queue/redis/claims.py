@@ -218,21 +218,20 @@ class Claims:
                     self._suspects.add(claim.key)
         if held:
             self._session().keep_leases(held, self.lease, self.found)
-        if time.monotonic() - began > self.lease / 2:
-            jobs = await self._renewed(jobs)
+        if jobs and time.monotonic() - began > self.lease / 2:
+            await self._renew(jobs)
         if refused:
             await self.step(refused, 0)
-        return jobs
+        # What was lost meanwhile, by whoever noticed it, is not started.
+        return [job for job in jobs if job._member is not None]
 
-    async def _renewed(self, jobs: list[Job]) -> list[Job]:
+    async def _renew(self, jobs: list[Job]) -> None:
         """The claim took long to arrive: what is still ours?"""
-        members = [job._member for job in jobs]
+        members = [job._member for job in jobs if job._member is not None]
+        if not members:
+            return
         _, lost, _, _ = await self._session().run("renew", int(self.lease * 1000), *members, patience=None)
-        gone = set(lost)
-        for job in jobs:
-            if job._member in gone:
-                self._drop(job)
-        return [job for job in jobs if job._member not in gone]
+        self.found(lost, [])
 
     def found(self, lost: list[bytes], aborted: list[tuple[bytes, str]]) -> None:
         """The keeper of leases, or a message, found jobs that are not ours any more, or shall end."""

@@ -263,6 +263,9 @@ class RedisQueue(Queue):
         patch = self._records.patch(payload)
         for name, value in fields.items():
             setattr(job, name, value)
+        if owner is not None:
+            # Here, and not when it is stored: the job lives, whether the server answers or not.
+            owner.__dict__["_beat"] = time.monotonic()
         where, reason = await self._session.calls.call(
             "update",
             encode_key(job.key),
@@ -277,7 +280,6 @@ class RedisQueue(Queue):
         job.touched = int(time.time() * 1000)
         if owner is not None:
             owner.touched = job.touched
-            owner.__dict__["_beat"] = time.monotonic()
             if "meta" in changes:
                 owner.__dict__["_meta_stored"] = self._records.dump(changes["meta"], "meta")
             if reason:

@@ -24,7 +24,26 @@ READ_AT_ONCE = 250
 #: Seconds that a listener stays registered; it registers again well before.
 LISTEN_FOR = 60
 
-Waiter = asyncio.Future[Job | None]
+#: Holds the job as it ended, or None if there is no such job any more.
+End = asyncio.Future[Job | None]
+
+
+class Waiter:
+    """Somebody who waits for the end of a job.
+
+    Args:
+        key: of the job.
+        heard: while the job is on its way to Redis, what was heard of its key meanwhile; None as a rule.
+    """
+
+    __slots__ = ("born", "end", "heard", "key")
+
+    def __init__(self, key: bytes, end: End, heard: list[bytes | None] | None) -> None:
+        self.key = key
+        self.end = end
+        self.heard = heard
+        #: Of a job that was new, since when it is queued (ms): what was queued before is not it.
+        self.born = 0
 
 
 class Waiters:
@@ -40,11 +59,8 @@ class Waiters:
         self._session = session
         self._prefix = prefix
         self._records = records
-        self._waiters: dict[bytes, set[Waiter]] = {}
-        #: Those of them whose job is on its way to Redis, and what was heard of its key meanwhile.
-        self._unsent: dict[Waiter, list[bytes | None]] = {}
-        #: Of those whose job was new, since when it is queued (ms): what was queued before is not theirs.
-        self._born: dict[Waiter, int] = {}
+        self._waiters: dict[bytes, list[Waiter]] = {}
+        self._by_end: dict[End, Waiter] = {}
         #: Records on their way that were too large for a message.
         self._fetches: set[asyncio.Task[None]] = set()
         #: How often all waiters were asked for anew, after a lost subscription.
@@ -54,20 +70,19 @@ class Waiters:
     def forget(self) -> None:
         """Those who waited in another loop are gone with it."""
         self._waiters.clear()
-        self._unsent.clear()
-        self._born.clear()
+        self._by_end.clear()
         self._listeners.clear()
 
     def disconnect(self) -> None:
         """Tells everybody that nothing more will be heard."""
-        for waiter in [waiter for waiters in self._waiters.values() for waiter in waiters]:
-            _refuse(waiter, _disconnected())
+        for end in self._by_end:
+            _refuse(end, _disconnected())
         for changes in {changes for listeners in self._listeners.values() for changes in listeners}:
             changes.put_nowait(None)
 
     async def send(
         self, keys: list[bytes], values: list[bytes], taken_in: Callable[[int, int], bool]
-    ) -> list[Waiter]:
+    ) -> list[End]:
         """Sends new jobs, or attaches to those of their keys. The futures hold them as they end.
 
         ``taken_in`` is told for each job by its position when it was queued (ms), or 0 if it was not, and
@@ -79,88 +94,96 @@ class Waiters:
         asked = self._asked
         for key, value in zip(keys, values, strict=True):
             # Before it is sent: its end may be told in the turn in which it is taken in.
-            waiters.append(self._add_waiter(key))
+            waiters.append(self._add_waiter(key, []))
             taken.append(session.outbox.put(key, value, True))
-            self._unsent[waiters[-1]] = []
+        early = []
         try:
-            answers = await asyncio.gather(*taken)
-            heard = [self._unsent.pop(waiter) for waiter in waiters]
-            for i, (at, waiter) in enumerate(zip(answers, waiters, strict=True)):
-                if taken_in(i, at) and not waiter.done():
-                    self._born[waiter] = at
+            for i, sent in enumerate(taken):
+                at, waiter = await sent, waiters[i]  # a call takes in many: as a rule, it is there already
+                if taken_in(i, at):
+                    waiter.born = at
+                if waiter.heard:
+                    early.append((waiter, waiter.heard))
+                waiter.heard = None
             if self._asked != asked:  # the subscription was lost meanwhile, and these were left out
                 await self._ask(keys)
-            late = [
-                self._catch_up(key, at, waiter, records)
-                for key, at, waiter, records in zip(keys, answers, waiters, heard, strict=True)
-                if records
-            ]
-            if late:
-                await asyncio.gather(*late)
+            for waiter, records in early:
+                await self._catch_up(waiter, records)
         except BaseException:
+            for sent in taken:
+                if not sent.cancel() and not sent.cancelled():
+                    sent.exception()  # told once
             for waiter in waiters:
-                waiter.cancel()
+                waiter.end.cancel()
             raise
-        finally:
-            for waiter in waiters:
-                self._unsent.pop(waiter, None)
-        return waiters
+        return [waiter.end for waiter in waiters]
 
-    def _add_waiter(self, key: bytes) -> Waiter:
-        waiter: Waiter = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(key, set()).add(waiter)
-        waiter.add_done_callback(lambda done: self._remove_waiter(key, done))
+    def _add_waiter(self, key: bytes, heard: list[bytes | None] | None = None) -> Waiter:
+        end: End = asyncio.get_running_loop().create_future()
+        waiter = self._by_end[end] = Waiter(key, end, heard)
+        waiters = self._waiters.get(key)
+        if waiters is None:
+            self._waiters[key] = [waiter]
+        else:
+            waiters.append(waiter)
+        end.add_done_callback(self._on_end)
         return waiter
 
-    def _remove_waiter(self, key: bytes, waiter: Waiter) -> None:
-        self._born.pop(waiter, None)
-        waiters = self._waiters.get(key)
-        if waiters is not None:
-            waiters.discard(waiter)
-            if not waiters:
-                del self._waiters[key]
+    def _on_end(self, end: End) -> None:
+        """It is known, or nobody waits for it any more."""
+        waiter = self._by_end.pop(end, None)
+        if waiter is None:
+            return  # that was in another loop
+        waiters = self._waiters[waiter.key]
+        waiters.remove(waiter)
+        if not waiters:
+            del self._waiters[waiter.key]
 
-    def _end(self, waiters: Iterable[Waiter], key: bytes, record: bytes | None) -> None:
+    def _tell(self, waiters: Iterable[Waiter], key: bytes, record: bytes | None) -> None:
         """Tells those who wait for a job of its end: its record, the head of one that was too large for a
         message, or None if there is no such job any more."""
-        waiting = [waiter for waiter in waiters if not waiter.done()]
-        if not waiting:
+        ends = [waiter.end for waiter in waiters if not waiter.end.done()]
+        if not ends:
             return
         if record is not None and b"\n" not in record:
-            fetch = asyncio.create_task(self._fetch(waiting, key), name="saq-fetch-record")
+            fetch = asyncio.create_task(self._fetch(ends, key), name="saq-fetch-record")
             self._fetches.add(fetch)
             fetch.add_done_callback(self._fetches.discard)
             return
-        for waiter in waiting:
-            try:
-                waiter.set_result(None if record is None else self._records.finished(decode_key(key), record))
-            except DecodeError as error:
-                _refuse(waiter, error)
+        self._set(ends, key, record)
 
-    async def _fetch(self, waiters: list[Waiter], key: bytes) -> None:
+    def _set(self, ends: list[End], key: bytes, record: bytes | None) -> None:
+        for end in ends:
+            try:
+                end.set_result(None if record is None else self._records.finished(decode_key(key), record))
+            except DecodeError as error:
+                _refuse(end, error)
+
+    async def _fetch(self, ends: list[End], key: bytes) -> None:
         # The record is read, not the job: the key may be in its next life already.
         try:
             record = await self._session().wire.call("GET", f"{self._prefix}job:".encode() + key)
-            self._end(waiters, key, record)
         except ServerError as error:
-            for waiter in waiters:
-                _refuse(waiter, error)
+            for end in ends:
+                _refuse(end, error)
+        else:
+            self._set([end for end in ends if not end.done()], key, record)
 
     async def wait_for(self, key: str, timeout: float | None = None) -> Job | None:
         session = self._session()
         name = encode_key(key)
         async with asyncio.timeout(timeout):
             await session.inbox.subscribe(session.channel)
-            waiter = self._add_waiter(name)
+            end = self._add_waiter(name).end
             try:
                 (entry,) = await session.run("read", session.channel, name)
                 if not entry:
                     return None
                 if entry[0] == b"finished":
                     return self._records.finished(key, entry[1])
-                return await waiter
+                return await end
             finally:
-                waiter.cancel()
+                end.cancel()
 
     async def ask_again(self) -> None:
         """After a lost subscription: what ended meanwhile was told to nobody."""
@@ -173,34 +196,35 @@ class Waiters:
         session = self._session()
         for i in range(0, len(keys), READ_AT_ONCE):
             part = keys[i : i + READ_AT_ONCE]
-            asking = [self._waiters.get(key, set()) - self._unsent.keys() for key in part]
+            asking = [[w for w in self._waiters.get(key, ()) if w.heard is None] for key in part]
             entries = await session.run("read", session.channel, *part)
             for key, waiters, entry in zip(part, asking, entries, strict=True):
                 if not entry or entry[0] == b"finished":
-                    self._end(waiters, key, entry[1] if entry else None)
+                    self._tell(waiters, key, entry[1] if entry else None)
 
-    async def _catch_up(self, key: bytes, at: int, waiter: Waiter, heard: list[bytes | None]) -> None:
+    async def _catch_up(self, waiter: Waiter, heard: list[bytes | None]) -> None:
         """What was heard while a job was on its way may have been the end of an earlier one of its key."""
+        key, at = waiter.key, waiter.born
         if at and None not in heard:
             times = [(_times(record), record) for record in heard if record is not None]
             for (_, completed), record in times:
                 if completed > at:
-                    self._end([waiter], key, record)
+                    self._tell([waiter], key, record)
                     return
             if all(queued < at for (queued, _), _ in times):
                 return
         (entry,) = await self._session().run("read", self._session().channel, key)
         if not entry or entry[0] == b"finished":
-            self._end([waiter], key, entry[1] if entry else heard[-1])
+            self._tell([waiter], key, entry[1] if entry else heard[-1])
 
     def tell(self, key: bytes, record: bytes | None) -> None:
         told = []
         for waiter in self._waiters.get(key, ()):
-            if waiter in self._unsent:
-                self._unsent[waiter].append(record)
-            elif record is None or waiter not in self._born or _times(record)[0] >= self._born[waiter]:
+            if waiter.heard is not None:
+                waiter.heard.append(record)
+            elif record is None or not waiter.born or _times(record)[0] >= waiter.born:
                 told.append(waiter)
-        self._end(told, key, record)
+        self._tell(told, key, record)
 
     def tell_change(self, key: bytes, status: Status) -> None:
         """Tells those who listen to a job."""
@@ -243,7 +267,11 @@ class Waiters:
         """Is told every change of these jobs for so long; 0 is told no more."""
         session = self._session()
         for i in range(0, len(keys), READ_AT_ONCE):
-            await session.run("watch", session.channel, seconds, *keys[i : i + READ_AT_ONCE])
+            part = keys[i : i + READ_AT_ONCE]
+            if seconds == 0:  # somebody else may have begun to listen meanwhile, under the same name
+                part = [key for key in part if key not in self._listeners]
+            if part:
+                await session.run("watch", session.channel, seconds, *part)
 
 
 def _disconnected() -> UnreachableError:
@@ -256,7 +284,7 @@ def _times(record: bytes) -> tuple[int, int]:
     return int(head[: head.index(b";")]), int(head[head.rindex(b";c") + 2 :])
 
 
-def _refuse(waiter: Waiter, error: Exception) -> None:
-    if not waiter.done():
-        waiter.set_exception(error)
-        waiter.exception()  # whoever waits hears of it; nobody has to
+def _refuse(end: End, error: Exception) -> None:
+    if not end.done():
+        end.set_exception(error)
+        end.exception()  # whoever waits hears of it; nobody has to

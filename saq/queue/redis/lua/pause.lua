@@ -1,7 +1,7 @@
 -- pause: workers claim nothing more (on), or go on (off).
 -- KEYS  prefix
 -- ARGV  'on' | 'off'
---@include clock header mail order
+--@include clock mail marker
 if ARGV[1] == 'on' then
   call('HSET', P .. 'meta', 'paused', now)
   call('DEL', P .. 'wake')

@@ -12,5 +12,8 @@ for i = 2, #ARGV do
   answer[i - 1] = entry
   if ARGV[1] ~= '' and entry ~= 0 and entry[1] ~= 'finished' then awaited[#awaited + 1] = ARGV[i] end
 end
-if #awaited > 0 then wait_for(awaited, ARGV[1]) end
+if #awaited > 0 then
+  call('HDEL', P .. 'meta', '') -- needs no memory: after it, one may wait above `maxmemory` for what makes room
+  wait_for(awaited, ARGV[1])
+end
 return answer

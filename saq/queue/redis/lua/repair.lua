@@ -6,7 +6,7 @@
 --   findings  {kind, key, detail} each; the kinds stand in `repair.py`
 --   lost      key, queued ms … of the jobs that are in no list, if they shall be mended: they are put back by
 --             name, in the order in which they were queued
---@include clock replay header runs mail order finish findings
+--@include clock replay header runs mail order marker finish findings
 local PART, LATEST, INLINE, TOKEN_DIGITS = 250, 9e15, 16384, 14
 local SCANS = {
   active = 'ZSCAN', patch = 'HSCAN', jobs = 'HSCAN', queued = 'ZSCAN', scheduled = 'ZSCAN', runs = 'HSCAN',

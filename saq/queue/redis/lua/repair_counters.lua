@@ -9,7 +9,7 @@
 -- Returns {findings, more}
 --   more  of 'types' the size of each key and the time of the first entry of `finished`; of 'bytes' how many
 --         failed jobs there are, the bytes that are counted, the bytes of these; of 'totals' 1 if it set the marker
---@include clock replay header mail order findings
+--@include clock replay header mail order marker findings
 local COUNTED = { meta = { 'sequence', 'token', 'failed_bytes', 'watch_cursor' },
   stats = { 'enqueued', 'complete', 'failed', 'aborted', 'retried', 'lost' } }
 local SIZES = { hash = 'HLEN', zset = 'ZCARD' }

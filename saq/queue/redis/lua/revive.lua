@@ -2,7 +2,7 @@
 -- KEYS  prefix
 -- ARGV  client, number, key, '1' to run a scheduled job now, the only place where that may happen, if not any
 -- Returns {where the job was}. One that was finished is enqueued again, in a new life: no attempts so far.
---@include clock replay header runs mail order patch place_of
+--@include clock replay header runs mail order marker patch place_of
 local answer = earlier_answer()
 if answer then return answer end
 local key = ARGV[3]

@@ -11,7 +11,7 @@
 --   state     '+' work is left behind, 'p' the queue is paused, '' neither
 --   verdicts  one letter a job: '1' accepted, '0' stale, 'a' aborted instead, 'f' failed instead
 --   history   0, or {attempts, charged, lost, error or false, patch or false}
---@include clock replay header runs mail order finish promote expire calm
+--@include clock replay header runs mail order marker finish promote expire calm
 local CLAIMED_BYTES, PART = 1048576, 25
 local BEHIND, LOOKS = 32, 8 -- how far a claim looks behind jobs that have to wait
 local UNKNOWN_MS, KNOWN_REST_MS = 60000, 50

@@ -2,7 +2,7 @@
 -- KEYS  prefix
 -- ARGV  lease ms, max_lost, error message or '', 'leases' | 'due' | 'all'
 -- Returns {keys whose lease had ended, keys that became due}
---@include clock header runs mail order finish promote expire calm hour
+--@include clock header runs mail order marker finish promote expire calm hour
 -- A failed job is kept for a week, or for its `ttl` if that is longer. Those are stepped over, a page a sweep.
 local function sweep_failed()
   local from = tonumber(call('HGET', P .. 'meta', 'failed_cursor')) or 0

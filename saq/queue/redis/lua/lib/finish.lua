@@ -76,7 +76,7 @@ local function finish(keys, values, statuses, suffixes, bodies)
       body = sub(body, 1, #body - own) .. patches[i] .. sub(body, #body - own + 1)
       suffix = string.gsub(suffix, ';m%d+', '') .. ';m' .. (own + #patches[i])
     end
-    if byte(suffix, 2) == 97 and sub(suffix, 1, 4) ~= ';a1;' then -- not its first attempt
+    if sub(suffix, 1, 4) ~= ';a1;' then -- what a worker says of a first attempt, which has none before it
       local past = past_of(key)
       if past then
         body = body .. past
@@ -135,9 +135,10 @@ local function finish(keys, values, statuses, suffixes, bodies)
   end
 end
 
--- What the header of a record says of the attempts so far, if there were any.
+-- What the header of a record says of the attempts so far, if there were any. A single one may have been followed
+-- by a wait: it does not begin with the number, which would say that there was none before it.
 local function run_suffix(run)
-  return run and string.format(';a%d;b%.0f;w%s', run.attempts, run.started, run.worker) or ''
+  return run and string.format(';b%.0f;a%d;w%s', run.started, run.attempts, run.worker) or ''
 end
 
 -- Ends one job for a reason of the scripts' own, or of somebody who does not own it.
