@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,15 +27,34 @@ class Verb(NamedTuple):
 
 VERBS = {
     "demo": Verb("[FOLDER]", "a server, a worker and real jobs, from nothing", "saq.demo"),
+    "info": Verb("SETTINGS", "how the queue is, its counters, its workers; --watch", "saq.terminal.info"),
+    "jobs": Verb("SETTINGS", "lists jobs by where they are", "saq.terminal.jobs"),
+    "job": Verb("SETTINGS KEY", "all that is known of a job", "saq.terminal.job"),
+    "enqueue": Verb("SETTINGS NAME", "a new job; --wait prints its result", "saq.terminal.enqueue"),
+    "retry": Verb("SETTINGS KEY", "finished jobs once more", "saq.terminal.retry"),
+    "abort": Verb("SETTINGS KEY", "ends jobs that wait or run", "saq.terminal.abort"),
+    "pause": Verb("SETTINGS", "hands out no more jobs", "saq.terminal.pause"),
+    "resume": Verb("SETTINGS", "hands out jobs again", "saq.terminal.resume"),
+    "cron": Verb("SETTINGS", "what the clock enqueues, and when", "saq.terminal.cron"),
+    "workers": Verb("SETTINGS", "who works, and at what", "saq.terminal.workers"),
+    "quiet": Verb("SETTINGS [WORKER]", "has workers take no more jobs", "saq.terminal.quiet"),
     "repair": Verb("SETTINGS", "checks what Redis holds of a queue, and mends it", "saq.repair"),
 }
-_VERB_LINES = "\n".join(
-    f"  {f'saq {name} {verb.words}':<22} {verb.does}; see saq {name} --help" for name, verb in VERBS.items()
-)
+_VERB_LINES = "\n".join(f"  {f'saq {name} {verb.words}':<28} {verb.does}" for name, verb in VERBS.items())
 
 EPILOG = f"""\
-verbs:
+verbs, each with a --help of its own:
 {_VERB_LINES}
+
+signals:
+  SIGTERM, SIGINT            stop: take no more jobs, give the running ones their grace; the second: stop now
+  SIGTSTP, SIGCONT           take no more jobs, and stay; take jobs again
+  SIGHUP                     with --workers: replace the processes one by one, without losing a job or time
+
+exit codes:
+  0  it was told to stop, or there was nothing left to do (burst); with --check: there are live workers
+  1  it cannot work: no server can be reached, workers die as they start; with --check: there are none
+  2  the settings or an option cannot be right
 
 environment:
   AUTH_USER, AUTH_PASSWORD   who may use the web interface [admin, unset: everybody who reaches it]
@@ -92,6 +112,31 @@ def build_parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="exit with 0 if the queue has live workers, else 1"
     )
     parser.add_argument("--quiet", "-q", action="store_true", help="leave logging alone")
+    parser.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="text, or one JSON object a line [text]",
+    )
+    parser.add_argument(
+        "--max-jobs", type=_count, metavar="N", help="replace a worker process after so many jobs"
+    )
+    parser.add_argument(
+        "--max-memory",
+        type=_size,
+        metavar="SIZE",
+        help="replace a worker process that holds more memory, after its running jobs: 500M, 2G",
+    )
+    parser.add_argument(
+        "--reload", action="store_true", help="for development: start again when Python files change"
+    )
+    parser.add_argument(
+        "--reload-dir",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="watch this folder instead of the current one; may be repeated",
+    )
     parser.add_argument("--version", action="version", version=version())
     return parser
 
@@ -116,6 +161,17 @@ def _port(text: str) -> int:
     return int(text)
 
 
+_SIZES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
+
+
+def _size(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    size = int(float(found[1]) * _SIZES[found[2].upper()]) if found else 0
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500M or 2G")
+    return size
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -136,6 +192,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         insecure=options.insecure,
         check=options.check,
         quiet=options.quiet,
+        log_format=options.log_format,
+        max_jobs=options.max_jobs,
+        max_memory=options.max_memory,
+        reload=options.reload or bool(options.reload_dir),
+        reload_dirs=options.reload_dir,
     )
     return 0
 

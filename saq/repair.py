@@ -14,10 +14,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from saq import logs
 from saq.errors import SaqError
+from saq.logs import hide_secrets
 from saq.queue.backend import Finding, Progress
 from saq.queue.base import Queue
-from saq.runner import configure_logging
 from saq.settings import import_settings, queues_of
 from saq.worker.process import run_loop
 
@@ -53,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Runs `saq repair`; returns the exit code."""
     options = build_parser().parse_args(arguments)
-    configure_logging(0)
+    logs.configure(0)
     try:
         sound = True
         for queue in queues_of(import_settings(options.settings)):
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
             print(json.dumps(report.to_dict()) if options.json else report.summary())
             sound = sound and report.sound
     except SaqError as error:
-        print(f"saq repair: {error}", file=sys.stderr)
+        print(hide_secrets(f"saq repair: {error}"), file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     except KeyboardInterrupt:
         print("saq repair: stopped; what was mended is mended", file=sys.stderr)

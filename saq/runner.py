@@ -1,23 +1,63 @@
-"""What the command line runs when it is given settings."""
+"""What the command line runs when it is given settings.
+
+Owns the way from its options to one worker in this process, or to a supervisor of several. Must not supervise
+or work itself.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import queue as queues
 import sys
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
 
+from saq import logs
 from saq.errors import SaqError
+from saq.logs import hide_secrets
+from saq.queue.base import Queue
 from saq.settings import import_settings
-from saq.worker.process import check_health, start
+from saq.worker.lifeline import CODES, SIGNALLED, Failed, Lifeline
+from saq.worker.process import NO_LIMITS, Limits, check_health, start
+from saq.worker.signals import Early
 from saq.worker.supervisor import Supervisor
 from saq.worker.worker import Worker, checkup
 
-LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
-FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
+logger = logging.getLogger("saq")
+
+#: Seconds that it may take to take away the registration of a worker that died, and all of them in the end.
+BURIAL = 5.0
 
 
-def configure_logging(verbose: int) -> None:
-    """Log lines to the terminal: warnings, with 1 what happens, with 2 everything."""
-    logging.basicConfig(level=LEVELS[min(verbose, 2)], format=FORMAT)
+class Work(NamedTuple):
+    """What each worker process does, as `run` was asked."""
+
+    settings: str
+    verbose: int
+    quiet: bool
+    log_format: str
+    web: bool
+    extra_web_settings: list[str] | None
+    port: int
+    host: str
+    insecure: bool
+    limits: Limits
+
+    def begin(self, parent: Lifeline | None = None, slot: int = 0) -> int:
+        """Works in this process until it is told to stop; returns the exit code."""
+        ending = start(
+            self.settings,
+            self.web and slot == 0,
+            self.extra_web_settings,
+            self.port,
+            self.host,
+            self.insecure,
+            limits=self.limits,
+            parent=parent,
+        )
+        return CODES[ending] if parent is not None else 0
 
 
 def run(
@@ -33,53 +73,117 @@ def run(
     insecure: bool = False,
     check: bool = False,
     quiet: bool = False,
+    log_format: str = "text",
+    max_jobs: int | None = None,
+    max_memory: int | None = None,
+    reload: bool = False,
+    reload_dirs: Sequence[str] = (),
 ) -> None:
     """Runs workers until they are told to stop; with ``check``, only looks whether there are any.
 
+    Several workers, and those that are to be replaced (``max_jobs``, ``max_memory`` in bytes, ``reload``),
+    are processes of their own, and this one supervises them.
+
     Ends the process with an exit code where there is something to say by one.
     """
+    limits = Limits(max_jobs, max_memory)
+    several = workers > 1 or reload or limits != NO_LIMITS
+    early = Early(alone=not several)
     if not quiet:
-        configure_logging(verbose)
+        logs.configure(verbose, log_format)
     try:
         if check:
             sys.exit(check_health(settings))
-        if workers > 1:
-            found = import_settings(settings)
-            Worker(**found)  # what is wrong with them is said once, not by each process
-            grace = found.get("shutdown_grace_period_s") or 0
-            arguments = (settings, verbose, quiet, web, extra_web_settings, port, host, insecure)
-            sys.exit(Supervisor(workers, work, arguments, grace).run())
-        start(settings, web, extra_web_settings, port, host, insecure)
+        work = Work(
+            settings, verbose, quiet, log_format, web, extra_web_settings, port, host, insecure, limits
+        )
+        if several:
+            sys.exit(_supervise(work, workers, reload, reload_dirs, early))
+        work.begin()
     except KeyboardInterrupt:
         pass
     except SaqError as error:
         if verbose > 1:
             raise
-        print(f"saq: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, ValueError) else 1)
+        print(f"saq: {hide_secrets(str(error))}", file=sys.stderr)
+        sys.exit(_code_of(error))
 
 
-def work(
-    index: int,
-    settings: str,
-    verbose: int,
-    quiet: bool,
-    web: bool,
-    extra_web_settings: list[str] | None,
-    port: int,
-    host: str,
-    insecure: bool,
-) -> None:
-    """One of several worker processes; the first serves the web page, and says how the server is set up."""
-    if index > 0:
-        checkup.setLevel(logging.ERROR)
-    run(
-        settings,
-        verbose=verbose,
-        quiet=quiet,
-        web=web and index == 0,
-        extra_web_settings=extra_web_settings,
-        port=port,
-        host=host,
-        insecure=insecure,
+def _code_of(error: SaqError) -> int:
+    return 2 if isinstance(error, ValueError) else 1
+
+
+def _supervise(work: Work, workers: int, reload: bool, reload_dirs: Sequence[str], early: Early) -> int:
+    watch = None
+    if reload or reload_dirs:
+        from saq.worker.reload import watcher
+
+        watch = watcher(reload_dirs or ["."])
+    found = import_settings(work.settings)
+    Worker(**found)  # what is wrong with them is said once, not by each process
+    undertaker = _Undertaker(found["queue"])
+    supervisor = Supervisor(
+        workers,
+        _work,
+        (work,),
+        alone={0} if work.web else (),
+        bury=undertaker.bury,
+        held=early.held,
+        watch=watch,
     )
+    code = supervisor.run()
+    undertaker.close()
+    return code
+
+
+def _work(parent: Lifeline, slot: int, work: Work) -> None:
+    """One of several worker processes; the first serves the web page, and says how the server is set up."""
+    if not work.quiet:
+        logs.configure(work.verbose, work.log_format)
+    if slot > 0:
+        checkup.setLevel(logging.ERROR)
+    try:
+        code = work.begin(parent, slot)
+    except KeyboardInterrupt:
+        code = SIGNALLED
+    except SaqError as error:
+        if work.verbose > 1:
+            logger.exception("A worker cannot start")
+        code = _code_of(error)
+        parent.tell(Failed(hide_secrets(str(error)), code))
+    sys.exit(code)
+
+
+class _Undertaker:
+    """Takes away the registrations of workers whose processes have died, in a thread of its own."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._dead: queues.SimpleQueue[str | None] = queues.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def bury(self, worker: str) -> None:
+        """Takes away the registration of this worker, soon."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="saq-undertaker", daemon=True)
+            self._thread.start()
+        self._dead.put(worker)
+
+    def _run(self) -> None:
+        while (worker := self._dead.get()) is not None:
+            asyncio.run(self._take_away(worker))
+
+    async def _take_away(self, worker: str) -> None:
+        try:
+            async with asyncio.timeout(BURIAL):
+                await self._queue.register(worker, {}, (), 0)  # type: ignore[typeddict-item]
+                await self._queue.disconnect()
+            logger.info("The registration of the dead worker %s is taken away", worker)
+        except Exception as error:
+            logger.warning("The registration of the dead worker %s stays until it ends: %s", worker, error)
+
+    def close(self) -> None:
+        """Does what is left to do, for so long as one takes."""
+        if self._thread is not None:
+            self._dead.put(None)
+            self._thread.join(BURIAL)

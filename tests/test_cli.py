@@ -357,7 +357,7 @@ async def test_a_worker_process_that_is_killed_is_replaced(client: RedisQueue, s
     after = await until(lambda: _replaced(parent, before), timeout=20)
     assert victim not in after
     assert "is replaced" in parent.text()
-    await registered(client, 3)  # the dead one has not run out
+    await registered(client, 2)  # the dead one's registration was taken away
     assert await client.apply("add", a=1, b=1, timeout=10) == 2
     parent.send(signal.SIGINT)
     async with took(at_most=5.0):

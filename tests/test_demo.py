@@ -25,9 +25,10 @@ import psutil
 import pytest
 from redis import Redis
 
-from saq.demo import main, screen, work
+from saq.demo import main, work
 from saq.demo.report import reason_of
-from saq.demo.screen import Column, Screen
+from saq.terminal import screen
+from saq.terminal.screen import Column, Screen
 
 PATIENCE = 30.0
 CTX: Any = {}

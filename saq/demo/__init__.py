@@ -23,13 +23,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from saq.demo.screen import Screen, plural, printable
 from saq.demo.show import INTERRUPTED, Demo, LogLines, Plan
 from saq.demo.work import Found, find_files
 from saq.errors import SaqError
 from saq.queue.embedded import EmbeddedServer
 from saq.queue.embedded.binary import version_of
 from saq.queue.embedded.server import KEEPER_LOCK
+from saq.terminal.screen import Screen, plural, printable
 from saq.utils import redact_url
 from saq.worker.process import run_loop
 

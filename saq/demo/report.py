@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 
-from saq.demo.screen import Column, Screen, plural, printable, size, table
 from saq.demo.work import CannotRead, Fingerprint
 from saq.job import Job, Status
+from saq.terminal.screen import Column, Screen, plural, printable, size, table
 
 #: So many files that could not be read are named.
 NAMED = 5

@@ -23,11 +23,11 @@ from redis.exceptions import RedisError
 from saq import CronJob, Job, Queue, Status, Worker
 from saq.demo import report, work
 from saq.demo.report import FileResult, Outcome
-from saq.demo.screen import Screen, bar, plural, printable
 from saq.errors import SaqError, UsageError
 from saq.queue import JobError
 from saq.queue.redis import RedisQueue
 from saq.queue.redis.keys import prefix
+from saq.terminal.screen import Screen, bar, plural, printable
 
 #: The scheduled job is so many seconds ahead.
 AHEAD = 2.0

@@ -27,6 +27,10 @@ Place = Literal["queued", "scheduled", "active", "finished"]
 COUNTERS = ("enqueued", "complete", "failed", "aborted", "retried", "lost")
 
 
+#: So many names of functions are read at the most.
+MOST_FUNCTIONS = 200
+
+
 class Counts(NamedTuple):
     """A queue at one moment, all times in milliseconds.
 

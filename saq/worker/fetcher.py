@@ -243,8 +243,8 @@ class Fetcher:
             logger.info("The queue %s answers again", self._queue.name)
         self._stalled = False
         part, jobs = self._part, step.jobs
-        if not self._claiming:
-            # It was told to stop while this claim was under way.
+        if not self._claiming or self._quiet:
+            # It was told to take nothing more while this claim was under way.
             part.promise(-promised)
             for job in jobs:
                 self._give_back(job)
@@ -256,7 +256,7 @@ class Fetcher:
                 part.take(job)
         else:
             for job in jobs:
-                if self._quiet or not part.admit(job):
+                if not part.admit(job):
                     refused += 1
                     self._give_back(job)
         if wanted:
@@ -315,6 +315,7 @@ class Fetcher:
                 logger.warning(
                     "%s was settled too late: its lease had run out, and the result is dropped",
                     settlement.job.info(),
+                    extra={"job_key": settlement.job.key, "queue": self._queue.name},
                 )
             if self._accepted:
                 future = self._accepted.pop(id(settlement), None)

@@ -1,6 +1,7 @@
 """A worker as a process of its own.
 
-Owns the event loop of a process that only works: which kind it is, and the web interface beside the worker.
+Owns the event loop of a process that only works: which kind it is, what the process does beside the worker
+(the web interface, signals, limits), and what it tells its parent, if it is one of several.
 """
 
 from __future__ import annotations
@@ -9,19 +10,27 @@ import asyncio
 import contextlib
 import logging
 import multiprocessing
+import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from saq.errors import MissingDependencyError, SaqError
+from saq.errors import MissingDependencyError, SaqError, UsageError
+from saq.logs import hide_secrets
 from saq.queue.base import Queue
-from saq.worker.worker import Worker
+from saq.worker.lifeline import CODES, Begun, Born, Leaving, Lifeline, Over
+from saq.worker.memory import in_words, resident
+from saq.worker.signals import GO_ON, HOLD, REPLACE, STOP, Early, can_catch, catch
+from saq.worker.worker import Ending, Worker
 
 logger = logging.getLogger("saq")
 
 #: Seconds that is given to what is still in the loop when all is over.
 LAST_MOMENT = 1.0
+#: Seconds between two looks at the memory of the process.
+LOOK_AT_LIMITS = 0.5
 
 T = TypeVar("T")
 
@@ -54,6 +63,16 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
             runner.close()
 
 
+class Limits(NamedTuple):
+    """When a worker retires: after so many jobs, or with so many bytes of memory."""
+
+    jobs: int | None = None
+    memory: int | None = None
+
+
+NO_LIMITS = Limits()
+
+
 def start(
     settings: str,
     web: bool = False,
@@ -61,32 +80,55 @@ def start(
     port: int = 8080,
     host: str = "127.0.0.1",
     insecure: bool = False,
-) -> None:
-    """Works until it is told to stop.
+    *,
+    limits: Limits = NO_LIMITS,
+    parent: Lifeline | None = None,
+) -> Ending:
+    """Works until it is told to stop, or has reached a limit. Returns why it ended.
 
     Args:
         settings: path of the settings.
         web: serve the web interface as well.
         extra_web_settings: paths of settings whose queues it shows, too.
         port, host: where it listens; another address than the loopback needs a password or ``insecure``.
+        limits: after these it takes no more jobs, and ends when those that run have ended.
+        parent: whom to tell how it goes, if it is one of several; an ``id`` in the settings gets the number
+            of the process behind it then.
 
     Raises:
         SettingsError: the settings cannot be used.
         UnreachableError: the server is not there.
+        KeyboardInterrupt: it was told to stop before it had begun.
     """
     from saq.settings import import_settings, queues_of
 
-    worker: Worker[Any] = Worker(**import_settings(settings))
+    early = Early(alone=parent is None, held=parent is not None and parent.held)
+    found = import_settings(settings)
     extra = [queue for path in extra_web_settings or () for queue in queues_of(import_settings(path))]
-    run_loop(_work(worker, [*worker.queues, *extra] if web else [], host, port, insecure))
+    if parent is not None and found.get("id") is not None:
+        found["id"] = f"{found['id']}-{os.getpid()}"
+    worker: Worker[Any] = Worker(**found)
+    worker.max_jobs = limits.jobs
+    if parent is not None:
+        parent.tell(Born(worker.id, found.get("shutdown_grace_period_s") or 0))
+    warden = _Warden(worker, limits, parent, early)
+    run_loop(_work(worker, warden, [*worker.queues, *extra] if web else [], host, port, insecure))
+    if parent is not None:
+        parent.tell(Over())  # if something still keeps the process, that one ends it
+    else:
+        for signum in (*STOP, HOLD, GO_ON, REPLACE):
+            catch(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
+    return worker.ending
 
 
-async def _work(worker: Worker[Any], shown: list[Queue], host: str, port: int, insecure: bool) -> None:
+async def _work(
+    worker: Worker[Any], warden: _Warden, shown: list[Queue], host: str, port: int, insecure: bool
+) -> None:
     async with AsyncExitStack() as stack:
         for queue in worker.queues:
             stack.push_async_callback(queue.disconnect)
         await _connect(worker.queues)
-        _stop_with_parent(worker)
+        _stop_with_parent()
         if shown:
             try:
                 from saq.web.aiohttp import serve
@@ -97,6 +139,7 @@ async def _work(worker: Worker[Any], shown: list[Queue], host: str, port: int, i
             for queue in shown[len(worker.queues) :]:
                 stack.push_async_callback(queue.disconnect)
             await stack.enter_async_context(serve(shown, host, port, insecure=insecure))
+        await stack.enter_async_context(warden)
         await worker.start()
 
 
@@ -108,7 +151,113 @@ async def _connect(queues: Sequence[Queue]) -> None:
         raise failed[0]
 
 
-def _stop_with_parent(worker: Worker[Any]) -> None:
+class _Warden:
+    """Looks after a worker from its own process: signals that are not for stopping, limits, its parent."""
+
+    def __init__(self, worker: Worker[Any], limits: Limits, parent: Lifeline | None, early: Early) -> None:
+        self._worker = worker
+        self._early = early
+        self._limits = limits
+        self._parent = parent
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._said_leaving = False
+
+    async def __aenter__(self) -> None:
+        worker = self._worker
+        if self._limits.memory is not None:
+            self._check_memory(self._limits.memory)
+        worker.hold(self._early.held)
+        worker.on_begun = self._on_begun
+        for signum, act in self._signals().items():
+            asyncio.get_running_loop().add_signal_handler(signum, act)
+
+    async def __aexit__(self, *_: object) -> None:
+        for signum in self._signals():
+            asyncio.get_running_loop().remove_signal_handler(signum)
+            catch(signum, _ignore)  # it is all over: what comes now changes nothing
+        for signum in STOP:
+            catch(signum, _ignore)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _signals(self) -> dict[signal.Signals, Callable[[], None]]:
+        replace = self._stop if self._parent is None else self._worker.retire
+        acts = {HOLD: self._hold, GO_ON: self._go_on, REPLACE: replace}
+        return {signum: act for signum, act in acts.items() if can_catch(signum)}
+
+    def _start(self, main: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(main, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _on_begun(self) -> None:
+        if self._parent is not None:
+            self._parent.tell(Begun())
+            self._start(self._tell_end(), "saq-tell-end")
+        if self._limits != NO_LIMITS:
+            self._start(self._watch_limits(), "saq-limits")
+
+    def _stop(self) -> None:
+        if not self._worker.event.is_set():
+            logger.info("SIGHUP: no more jobs are taken")
+            self._start(self._worker.stop(), "saq-hangup")
+
+    def _hold(self) -> None:
+        self._set_held(True)
+
+    def _go_on(self) -> None:
+        self._set_held(False)
+
+    def _set_held(self, held: bool) -> None:
+        if self._worker.held is not held:
+            self._worker.hold(held)
+            self._start(self._report(), "saq-report")
+
+    async def _report(self) -> None:
+        try:
+            await self._worker.report_now()
+        except SaqError as error:
+            logger.warning("It is not shown yet: %s", error)  # the next registration shows it
+
+    async def _tell_end(self) -> None:
+        await self._worker.event.wait()
+        if CODES[self._worker.ending]:
+            self._say_leaving()
+
+    def _say_leaving(self) -> None:
+        if self._parent is not None and not self._said_leaving:
+            self._said_leaving = True
+            self._parent.tell(Leaving())
+
+    async def _watch_limits(self) -> None:
+        worker, most = self._worker, self._limits.memory
+        while True:
+            if worker.spent:
+                self._say_leaving()
+            elif most is not None and (size := resident() or 0) > most:
+                logger.info("Worker %s holds %s of memory, more than --max-memory", worker.id, in_words(size))
+                worker.retire()
+            await asyncio.sleep(LOOK_AT_LIMITS)
+
+    @staticmethod
+    def _check_memory(most: int) -> None:
+        size = resident()
+        if size is None:
+            raise UsageError("--max-memory: this platform does not say how much memory a process has")
+        if size >= most:
+            raise UsageError(
+                f"--max-memory {in_words(most)} is too little: a worker holds {in_words(size)} before its "
+                "first job"
+            )
+
+
+def _ignore(signum: int, frame: object) -> None:
+    pass
+
+
+def _stop_with_parent() -> None:
     """A child whose supervisor was killed has nobody left to stop it."""
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -116,8 +265,8 @@ def _stop_with_parent(worker: Worker[Any]) -> None:
 
         def orphaned() -> None:
             loop.remove_reader(parent.sentinel)
-            logger.warning("The supervisor has died: worker %s stops", worker.id)
-            worker.event.set()
+            logger.warning("The supervisor has died: its workers stop")
+            signal.raise_signal(signal.SIGTERM)  # whoever listens for that at present
 
         loop.add_reader(parent.sentinel, orphaned)
 
@@ -138,7 +287,7 @@ async def _check_health(queue: Queue) -> int:
         workers = (await queue.info())["workers"]
     except SaqError as error:
         logger.error("Health check of %s failed: %s", queue.name, error)
-        print(f"{queue.name}: {error}", file=sys.stderr)
+        print(hide_secrets(f"{queue.name}: {error}"), file=sys.stderr)
         return 1
     finally:
         await queue.disconnect()

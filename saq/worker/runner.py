@@ -28,6 +28,7 @@ from typing import Any, Protocol
 
 from saq.errors import SerializationError
 from saq.job import Job, Status
+from saq.logs import job_fields
 from saq.queue.backend import Settlement
 from saq.queue.base import Queue
 from saq.worker.processes import Processes, RemoteTraceback
@@ -42,7 +43,7 @@ ERROR_CHARACTERS = 65_536
 UNKNOWN_REST = 1.0
 #: Seconds beyond a job's time limits for which its lease is still renewed.
 RENEW_MARGIN = 1.0
-#: Time limits that are looked at so much later than planned, in seconds, are looked at once more after as long.
+#: Time limits that are looked at so much later than planned (seconds) are looked at once more, as much later.
 LATE = 0.25
 
 
@@ -103,6 +104,7 @@ class Run:
 class Host(Protocol):
     """What a runner needs of the worker around it."""
 
+    id: str
     context: dict[str, Any]
     functions: dict[str, Callable[..., Any]]
     before_process: tuple[Callable[..., Any], ...]
@@ -182,7 +184,9 @@ class Runner:
                     for hook in host.before_process:
                         await self.call(hook, context)
                 if logger.isEnabledFor(logging.INFO):
-                    logger.info("Processing %s", job.info(logger.isEnabledFor(logging.DEBUG)))
+                    logger.info(
+                        "Processing %s", job.info(logger.isEnabledFor(logging.DEBUG)), extra=self._fields(job)
+                    )
                 result = await self._call_function(run, function, context)
                 run.running = False
                 self._tally.add(job, run.began)
@@ -279,6 +283,7 @@ class Runner:
                 "This worker does not know the function %r and gives its jobs back; it knows: %s",
                 job.function,
                 ", ".join(sorted(self._host.functions)) or "none",
+                extra=self._fields(job),
             )
         return self._queue.settle_unknown(job, UNKNOWN_REST)
 
@@ -292,14 +297,22 @@ class Runner:
         job = run.job
         context["exception"] = error
         if run.settled or job._member is None:
-            logger.error("%s raised after it was settled", job.info(), exc_info=error)
+            logger.error(
+                "%s raised after it was settled", job.info(), exc_info=error, extra=self._fields(job)
+            )
             return None
         text = format_error(error)
         if isinstance(error, SerializationError) and run.began and not run.running:
             # Another attempt would return the like of it again.
-            logger.error("%s cannot be done: %s", job.info(), error)
+            fields = self._fields(job, error=str(error))
+            logger.error("%s cannot be done: %s", job.info(), error, extra=fields)
             return self._end(job, Status.FAILED, text)
-        logger.error("Error processing %s\n%s", job.info(), text)
+        logger.error(
+            "Error processing %s\n%s",
+            job.info(),
+            text,
+            extra=self._fields(job, error=text.rstrip().rpartition("\n")[2]),
+        )
         return self._end_or_retry(job, text)
 
     def _interrupted(
@@ -318,7 +331,9 @@ class Runner:
             text = f"{text}; its process was killed"
         elif error is not None:
             text = f"{format_error(error)}\n{text}"
-        logger.error("Error processing %s: %s", job.info(), run.error)
+        logger.error(
+            "Error processing %s: %s", job.info(), run.error, extra=self._fields(job, error=run.error)
+        )
         return self._end_or_retry(job, text)
 
     def _end_or_retry(self, job: Job, text: str) -> Settlement:
@@ -332,7 +347,7 @@ class Runner:
             return self._queue.settle(job, status, error=error)
         except SerializationError as reason:
             # The function has put something into `meta` that cannot be stored: the outcome comes first.
-            logger.error("The meta of %s is dropped: %s", job.info(), reason)
+            logger.error("The meta of %s is dropped: %s", job.info(), reason, extra=self._fields(job))
             job.meta = {}
             return self._queue.settle(job, status, error=error)
 
@@ -354,17 +369,23 @@ class Runner:
             try:
                 await self.call(hook, context)
             except Exception:
-                logger.exception("after_process failed for %s", context["job"].info())
+                job = context["job"]
+                logger.exception("after_process failed for %s", job.info(), extra=self._fields(job))
 
     def _log_end(self, run: Run, status: Status) -> None:
         took = time.monotonic() - run.began if run.began else 0.0
         job = run.job.info(logger.isEnabledFor(logging.DEBUG))
+        fields = self._fields(run.job, status=status.value, duration_ms=round(took * 1000, 3))
         if status is not Status.QUEUED:
-            logger.info("Finished (%s) %s in %.3f s", status.value, job, took)
+            logger.info("Finished (%s) %s in %.3f s", status.value, job, took, extra=fields)
         elif run.why is Why.STOP:
-            logger.info("Gave back %s after %.3f s", job, took)
+            logger.info("Gave back %s after %.3f s", job, took, extra=fields)
         else:
-            logger.info("Retrying %s, which took %.3f s", job, took)
+            logger.info("Retrying %s, which took %.3f s", job, took, extra=fields)
+
+    def _fields(self, job: Job, **more: Any) -> dict[str, Any]:
+        """What a log line about a job carries beside its text."""
+        return {**job_fields(job, self._queue.name, self._host.id), **more}
 
     # Time limits and cancellation -------------------------------------------------------------------------
 
@@ -440,6 +461,7 @@ class Runner:
             "%s %s and cannot be stopped: its slot stays taken until it ends",
             job.info(),
             (run.why or Why.STOP).value,
+            extra=self._fields(job),
         )
         if run.why is Why.LOST or run.why is Why.STOP or job._member is None:
             return
@@ -479,7 +501,11 @@ class Runner:
         await self.wait_idle(self._hard_deadline)
         for run in list(self.runs.values()):
             if not run.settled and run.job._member is not None:
-                logger.warning("%s did not end when it was cancelled; it is given back", run.job.info())
+                logger.warning(
+                    "%s did not end when it was cancelled; it is given back",
+                    run.job.info(),
+                    extra=self._fields(run.job),
+                )
                 if run.why is Why.ABORT:
                     settlement = self._end(run.job, Status.ABORTED, run.error)
                 elif run.why in (Why.TIMEOUT, Why.HEARTBEAT):

@@ -95,6 +95,11 @@ class Slots:
         return self._free == self.count
 
     @property
+    def spent(self) -> bool:
+        """Whether as many jobs were claimed as may be."""
+        return self.left == 0
+
+    @property
     def ahead(self) -> int:
         """How many jobs to claim beyond the free slots."""
         now = time.monotonic()

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from saq.job import Job
+from saq.logs import job_fields
 from saq.queue.views import CronEntry, Report
 from saq.types import WorkerInfo
 from saq.worker.fetcher import Fetcher
@@ -28,6 +29,10 @@ class Owner(Protocol):
     """What a source needs of its worker."""
 
     id: str
+
+    @property
+    def held(self) -> bool:
+        """Whether it takes no jobs, whatever its queues say."""
 
     def about(self) -> Mapping[str, Any]:
         """What the worker reports of itself: plain JSON."""
@@ -98,7 +103,8 @@ class Source:
     def on_abort(self, job: Job, reason: str) -> None:
         """A job that it runs shall end."""
         if self.runner is not None and (run := self.runner.find(job)) is not None:
-            logger.info("Aborting %s: %s", job.info(), reason)
+            fields = job_fields(job, self.queue.name, self.id)
+            logger.info("Aborting %s: %s", job.info(), reason, extra=fields)
             self.runner.interrupt(run, Why.ABORT, reason)
 
     def on_lost(self, job: Job) -> None:
@@ -115,7 +121,12 @@ class Source:
         """It shall take no jobs for the time being, or take jobs again."""
         if quiet != self.quiet:
             self.quiet = quiet
-            what = "was asked to take no jobs" if quiet else "takes jobs again"
-            logger.info("Worker %s %s%s", self.id, what, self._of)
-            if self.fetcher is not None:
-                self.fetcher.be_quiet(quiet)
+            what = "was asked to take no jobs" if quiet else "may take jobs again"
+            fields = {"worker_id": self.id, "queue": self.queue.name}
+            logger.info("Worker %s %s%s", self.id, what, self._of, extra=fields)
+            self.be_quiet()
+
+    def be_quiet(self) -> None:
+        """Takes no jobs, or takes jobs, as the queue and the worker say."""
+        if self.fetcher is not None:
+            self.fetcher.be_quiet(self.quiet or self._owner.held)

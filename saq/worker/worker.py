@@ -11,6 +11,7 @@ Owns what it was configured with, its hooks, and the order in which its parts st
 from __future__ import annotations
 
 import asyncio
+import enum
 import functools
 import inspect
 import logging
@@ -60,6 +61,15 @@ SERVER_TICK = 0.1
 DELIVERY_PATIENCE = 5.0
 #: Seconds that the queues of a worker are given to answer at its start before it begins without some.
 JOIN_PATIENCE = 1.0
+
+
+class Ending(enum.Enum):
+    """Why a worker ended."""
+
+    STOPPED = "it was stopped by a call"
+    SIGNALLED = "it was stopped by a signal"
+    DRAINED = "there was nothing left to do"
+    RETIRED = "it shall be replaced"
 
 
 class Worker(Generic[CtxType]):
@@ -191,6 +201,15 @@ class Worker(Generic[CtxType]):
         self._began = now()
         self._sources = [Source(self, share, alone=len(found) == 1) for share in found]
         self._turns = Turns([share.weight for share in found])
+        #: For the process around it, set before it starts: it retires after so many jobs.
+        self.max_jobs: int | None = None
+        #: Called when it has begun.
+        self.on_begun: Callable[[], None] | None = None
+        #: Why it ended, or is about to.
+        self.ending = Ending.STOPPED
+        #: Its own process has it take no jobs.
+        self._held = False
+        self._retiring: asyncio.Task[None] | None = None
         self._parts: _Parts | None = None
         #: The parts of `process` calls under way, and how many they are.
         self._by_hand: _Parts | None = None
@@ -251,8 +270,9 @@ class Worker(Generic[CtxType]):
         """Works until ``stop``, a signal, or, in burst mode, until the queue is empty."""
         if self._stopping is not None and not self._stopping.done():
             await asyncio.shield(self._stopping)
-        logger.info("Worker %s starts: %s", self.id, ", ".join(map(repr, self.queues)))
-        logger.debug("It knows: %s", ", ".join(self.functions))
+        queues = ", ".join(map(repr, self.queues))
+        logger.info("Worker %s starts: %s", self.id, queues, extra=self._fields)
+        logger.debug("It knows: %s", ", ".join(self.functions), extra=self._fields)
         loop = asyncio.get_running_loop()
         if self._loop not in (None, loop):
             # An event belongs to the loop that waited for it first.
@@ -261,6 +281,7 @@ class Worker(Generic[CtxType]):
         self.event.clear()
         self._hurry.clear()
         self._stopping = None
+        self.ending = Ending.STOPPED
         for signum in self.SIGNALS:
             loop.add_signal_handler(signum, self._on_signal, signum)
         try:
@@ -294,6 +315,8 @@ class Worker(Generic[CtxType]):
             parts.start(0)
         else:
             await self._join_all(parts)
+        if self.on_begun is not None:
+            self.on_begun()
 
     async def _join_all(self, parts: _Parts) -> None:
         """Begins with all queues at once, for they have an order; but waits for none that does not answer."""
@@ -373,6 +396,7 @@ class Worker(Generic[CtxType]):
             "concurrency": self.concurrency,
             "lease": self._lease,
             "uptime": now() - self._began,
+            **({"held": True} if self._held else {}),
         }
 
     def _schedule_of(self, source: Source) -> Schedule:
@@ -388,10 +412,11 @@ class Worker(Generic[CtxType]):
 
     def _on_signal(self, signum: signal.Signals) -> None:
         if self.event.is_set():
-            logger.warning("%s again: running jobs are cancelled now", signum.name)
+            logger.warning("%s again: running jobs are cancelled now", signum.name, extra=self._fields)
             self._hurry.set()
         else:
-            logger.info("%s: no more jobs are taken", signum.name)
+            logger.info("%s: no more jobs are taken", signum.name, extra=self._fields)
+            self.ending = Ending.SIGNALLED
             self.event.set()
             if self._beginning is not None:
                 self._beginning.cancel()
@@ -407,10 +432,13 @@ class Worker(Generic[CtxType]):
         await asyncio.shield(self._stopping)
 
     async def _stop(self) -> None:
-        logger.info("Worker %s stops", self.id)
+        logger.info("Worker %s stops", self.id, extra=self._fields)
         if self._beginning is not None and not self._beginning.done():
             self._beginning.cancel()
             await asyncio.wait({self._beginning})
+        if self._retiring is not None:
+            self._retiring.cancel()
+            self._retiring = None
         parts = self._parts
         if parts is not None:
             parts.stop_claiming()
@@ -422,7 +450,7 @@ class Worker(Generic[CtxType]):
         self._parts = None
         self._rest()
         await self._call_shutdown(parts.threads if parts is not None else Threads(1))
-        logger.info("Worker %s has stopped", self.id)
+        logger.info("Worker %s has stopped", self.id, extra=self._fields)
 
     async def _leave(self, source: Source) -> None:
         try:
@@ -440,7 +468,7 @@ class Worker(Generic[CtxType]):
         running = sum(len(runner.runs) for runner in parts.runners)
         if not running or self._grace <= 0:
             return
-        logger.info("%d jobs have %g s to end", running, self._grace)
+        logger.info("%d jobs have %g s to end", running, self._grace, extra=self._fields)
         waits = {
             asyncio.create_task(parts.wait_idle(self._grace), name="saq-grace"),
             asyncio.create_task(self._hurry.wait(), name="saq-hurry"),
@@ -462,6 +490,56 @@ class Worker(Generic[CtxType]):
                         await result
         finally:
             threads.close()
+
+    # What the process around it tells it --------------------------------------------------------------------
+
+    @property
+    def held(self) -> bool:
+        """Whether its own process has it take no jobs."""
+        return self._held
+
+    def hold(self, held: bool) -> None:
+        """Takes no jobs, whatever the queues say, or goes by the queues again."""
+        if held != self._held:
+            self._held = held
+            said = "holds: it takes no jobs" if held else "goes on"
+            logger.info("Worker %s %s", self.id, said, extra=self._fields)
+            for source in self._sources:
+                source.be_quiet()
+
+    async def report_now(self) -> None:
+        """Says how it is without waiting for the next registration."""
+        await asyncio.gather(*(source.report() for source in self._sources if source.attached))
+
+    def retire(self) -> None:
+        """Takes no more jobs, and ends when those that run have ended, however long they take.
+
+        ``stop``, or a signal, does not wait for them.
+        """
+        parts = self._parts
+        if parts is None or self._retiring is not None or self.event.is_set():
+            return
+        logger.info("Worker %s retires: it ends after its running jobs", self.id, extra=self._fields)
+        self.ending = Ending.RETIRED
+        parts.stop_claiming()
+        self._retiring = asyncio.create_task(self._retire(parts), name="saq-retire")
+
+    async def _retire(self, parts: _Parts) -> None:
+        await parts.wait_idle(None)
+        self._retiring = None
+        self.event.set()
+
+    @property
+    def spent(self) -> bool:
+        """Whether it has taken all the jobs that it may."""
+        return self._retiring is not None or (
+            self._parts is not None and self._parts.slots.spent and self.max_jobs is not None
+        )
+
+    @property
+    def _fields(self) -> dict[str, Any]:
+        """What its log lines carry beside their text."""
+        return {"worker_id": self.id, "queue": self.queue.name}
 
     # By hand ------------------------------------------------------------------------------------------------
 
@@ -545,8 +623,11 @@ class _Parts:
     """What a worker is made of while it works; a fetcher and a runner for each queue."""
 
     def __init__(self, worker: Worker[Any]) -> None:
-        limit = worker.max_burst_jobs if worker.burst else None
-        slots = Slots(worker.concurrency if limit is None else min(worker.concurrency, limit), limit)
+        self._worker = worker
+        self._bursts = worker.max_burst_jobs if worker.burst else None
+        limits = [limit for limit in (self._bursts, worker.max_jobs) if limit is not None]
+        limit = min(limits, default=None)
+        self.slots = Slots(worker.concurrency if limit is None else min(worker.concurrency, limit), limit)
         self.upkeep = Upkeep()
         self.threads = Threads(worker.concurrency)
         self.processes = Processes(worker.processes, worker._remote)
@@ -554,17 +635,17 @@ class _Parts:
         self.runners: list[Runner] = []
         self._sources = worker._sources
         for source in worker._sources:
-            self._add(worker, source, slots)
+            self._add(worker, source)
 
-    def _add(self, worker: Worker[Any], source: Source, slots: Slots) -> None:
+    def _add(self, worker: Worker[Any], source: Source) -> None:
         fetcher = Fetcher(
             source.queue,
-            slots,
+            self.slots,
             source.share.weight,
             source.share.limit,
             look_every=min(LOOK_EVERY, max(worker._lease / 3 - SERVER_TICK, 0.01)),
             idle_limit=worker.dequeue_timeout if worker.burst else None,
-            drained=worker.event.set,
+            drained=self._on_drained,
         )
         runner = Runner(
             worker,
@@ -583,7 +664,16 @@ class _Parts:
 
     def start(self, position: int) -> None:
         """Begins to claim from that queue."""
+        if self._worker.held:
+            self.fetchers[position].be_quiet(True)
         self.fetchers[position].start(self.runners[position].start)
+
+    def _on_drained(self) -> None:
+        worker = self._worker
+        if not worker.event.is_set():
+            retired = self.slots.spent and worker.max_jobs is not None and worker.max_jobs != self._bursts
+            worker.ending = Ending.RETIRED if retired else Ending.DRAINED
+            worker.event.set()
 
     def put_to_work(self) -> None:
         """What the queues say from now on reaches these."""
@@ -595,8 +685,8 @@ class _Parts:
         for fetcher in self.fetchers:
             fetcher.stop_claiming()
 
-    async def wait_idle(self, timeout: float) -> None:
-        """Waits until nothing runs, or so long."""
+    async def wait_idle(self, timeout: float | None) -> None:
+        """Waits until nothing runs, or so long (seconds)."""
         await asyncio.gather(*(runner.wait_idle(timeout) for runner in self.runners))
 
     async def close(self) -> None:

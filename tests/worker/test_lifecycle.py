@@ -14,6 +14,7 @@ import pytest
 from saq import CronJob, Status, Worker
 from saq.queue.redis import RedisQueue
 from saq.types import Context
+from saq.worker.worker import Ending
 from tests.processes import APP, Command, saq
 from tests.worker.conftest import MakeQueue, Work
 from tests.worker.support import ended, enqueue, idle, make_worker, running, took, until
@@ -97,6 +98,97 @@ async def test_an_idle_worker_stops_at_once(queue: RedisQueue, client: RedisQueu
         await worker.stop()
         await task
     assert (await client.info())["workers"] == {}
+
+
+async def test_a_worker_that_retires_ends_after_its_running_jobs_however_long_they_take(
+    queue: RedisQueue, client: RedisQueue
+) -> None:
+    """Unlike one that stops, which has no grace period here."""
+    started, on = asyncio.Event(), asyncio.Event()
+
+    async def wait(ctx: Any) -> str:
+        started.set()
+        await on.wait()
+        return "to its end"
+
+    worker = make_worker(queue, {"wait": wait})
+    task = asyncio.create_task(worker.start())
+    job = await enqueue(client, "wait")
+    await started.wait()
+    worker.retire()
+    assert worker.spent
+    later = await enqueue(client, "wait")
+    await asyncio.sleep(0.1)
+    assert not task.done()
+    assert (await client.info())["workers"].keys() == {worker.id}
+    on.set()
+    await task
+    assert worker.ending is Ending.RETIRED
+    assert (await ended(client, job)).result == "to its end"
+    await later.refresh()
+    assert (later.status, later.attempts) == (Status.QUEUED, 0)
+    assert (await client.info())["workers"] == {}
+
+
+async def test_a_worker_that_retires_can_be_stopped(queue: RedisQueue, client: RedisQueue) -> None:
+    worker = make_worker(queue, {"forever": forever})
+    task = asyncio.create_task(worker.start())
+    job = await enqueue(client, "forever", timeout=0)
+    await until(lambda: client.count("active"))
+    worker.retire()
+    async with took(at_most=3.0):
+        await worker.stop()
+        await task
+    await job.refresh()
+    assert (job.status, job.error) == (Status.QUEUED, "cancelled")
+
+
+async def test_a_worker_that_holds_takes_nothing_whatever_the_queue_says(
+    queue: RedisQueue, client: RedisQueue
+) -> None:
+    worker = make_worker(queue, {"nothing": nothing}, id="w1")
+    worker.hold(True)
+    async with running(worker):
+        await until(lambda: client.views.workers())
+        job = await enqueue(client, "nothing")
+        for quiet in (True, False):
+            worker._sources[0].on_quiet(quiet)
+        await worker.report_now()
+        (view,) = (await client.views.workers()).workers
+        assert view.about["held"] is True
+        assert await client.count("queued") == 1
+        worker.hold(False)
+        assert (await ended(client, job)).status is Status.COMPLETE
+        await worker.report_now()
+        (view,) = (await client.views.workers()).workers
+        assert "held" not in view.about
+
+
+async def test_a_quiet_worker_gives_back_what_a_claim_under_way_brings(
+    queue: RedisQueue, client: RedisQueue
+) -> None:
+    """It is sent again when it is told to be quiet, and may claim then."""
+    ran = 0
+
+    async def count(ctx: Any) -> None:
+        nonlocal ran
+        ran += 1
+
+    async with running(make_worker(queue, {"count": count})) as worker:
+        await idle(client)
+        for _ in range(20):
+            worker.hold(True)
+            before = ran
+            jobs = [await enqueue(client, "count") for _ in range(3)]
+            await until(lambda: _all_queued(client, 3))
+            assert ran == before
+            worker.hold(False)
+            for job in jobs:
+                assert (await ended(client, job)).attempts == 1
+
+
+async def _all_queued(client: RedisQueue, count: int) -> bool:
+    return await client.count("queued") == count
 
 
 async def test_a_stopped_worker_claims_nothing_more(queue: RedisQueue, client: RedisQueue) -> None:

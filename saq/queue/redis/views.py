@@ -20,6 +20,7 @@ from saq.queue.redis.records import Records, decode_key, encode_key, encode_text
 from saq.queue.redis.session import Session
 from saq.queue.views import (
     COUNTERS,
+    MOST_FUNCTIONS,
     Attempt,
     Counts,
     CronEntry,
@@ -45,7 +46,6 @@ PART = 50
 MOST_ACTIVE = 5_000
 MOST_WORKERS = 500
 MOST_RUNNING = 1_000
-MOST_FUNCTIONS = 200
 #: What `read` says of a job beside its value if it was never claimed.
 _NEVER_RUN = (None, 0, 0, 0, 0, 0, b"", None, None)
 

@@ -6,6 +6,7 @@
 local worker, ttl = ARGV[1], tonumber(ARGV[2])
 if ttl == 0 then
   call('ZREM', P .. 'workers', worker)
+  call('ZREM', P .. 'quiet', worker) -- the next one of that name takes jobs
   call('UNLINK', P .. 'worker:' .. worker)
   return now
 end

@@ -226,7 +226,13 @@ end
 
 send_mail()
 local verdict = table.concat(verdicts)
-if #claimed > 0 or #verdicts > 0 then remember({ due, state, verdict, claimed }) end
+if #claimed > 0 or #verdicts > 0 then
+  remember({ due, state, verdict, claimed })
+elseif want > 0 then
+  -- This may be the second of two: the first still lies behind a blocked command, on a connection that was given up.
+  -- A marker that comes before the server has noticed that would have it claim for nobody. Above `maxmemory` it may.
+  redis.pcall('SET', LAST, cmsgpack.pack(call_number, { due, state, verdict, claimed }), 'PX', LAST_MS)
+end
 local reply = { now, due, state, verdict }
 for i = 1, #answer do reply[i + 4] = answer[i] end
 return reply

@@ -1,6 +1,7 @@
 """A terminal, or what stands in for one.
 
-Owns the stream: lines that stay, one line that changes, columns that line up. Must not know what they say.
+Owns the stream: lines that stay, one line that changes, a page that is drawn over itself, columns that line
+up. Must not know what they say.
 
 On a terminal the changing line is drawn over itself in one write, so that nothing flickers. Where the output
 goes elsewhere there is nothing to draw over: it becomes a plain line now and then.
@@ -22,13 +23,16 @@ PLAIN_EVERY = 2.0
 PLAIN_WIDTH = 100
 
 _HIDE_CURSOR, _SHOW_CURSOR, _CLEAR_LINE = "\x1b[?25l", "\x1b[?25h", "\r\x1b[K"
-_STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "cyan": "36"}
+_HOME, _CLEAR_REST = "\x1b[H", "\x1b[J"
+#: Another page to draw on, where a line that is too long is cut off; and back.
+_OTHER_PAGE, _FIRST_PAGE = "\x1b[?1049h\x1b[?7l", "\x1b[?7h\x1b[?1049l"
+_STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 _BAR = re.compile("[█░]+")
 _ASCII = str.maketrans({"█": "#", "░": ".", "…": "~", "“": '"', "”": '"'})
 
 
 class Screen:
-    """Where the demo is shown."""
+    """A stream that something is shown on."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -37,6 +41,7 @@ class Screen:
         self._plain_text = not _speaks_unicode(stream)
         self._status = ""
         self._printed_at = float("-inf")
+        self._paging = False
 
     @property
     def width(self) -> int:
@@ -73,6 +78,25 @@ class Screen:
         if self._status:
             self._status = ""
             self._write(f"{_CLEAR_LINE}{_SHOW_CURSOR}")
+
+    def page(self, lines: Sequence[str]) -> None:
+        """Shows a page in the place of the last one, as much of it as there is room for.
+
+        On a terminal, what was there before comes back with ``end_page``; elsewhere, one follows the other.
+        """
+        if not self.terminal:
+            self._write("".join(f"{line}\n" for line in lines) + "\n")
+            return
+        room = max(1, shutil.get_terminal_size().lines - 1)
+        begin = _HOME if self._paging else _OTHER_PAGE + _HIDE_CURSOR + _HOME
+        self._paging = True
+        self._write(begin + "".join(f"{line}\x1b[K\n" for line in lines[:room]) + _CLEAR_REST)
+
+    def end_page(self) -> None:
+        """Takes the page away."""
+        if self._paging:
+            self._paging = False
+            self._write(_FIRST_PAGE + _SHOW_CURSOR)
 
     def _write(self, text: str) -> None:
         if self._plain_text:
