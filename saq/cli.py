@@ -89,6 +89,17 @@ def build_parser() -> argparse.ArgumentParser:
         help="serve the web interface without a password anywhere",
     )
     parser.add_argument(
+        "--metrics-port",
+        type=_port,
+        help="serve /metrics (Prometheus), /ready and /health on this port; "
+        "with --workers, each process on the next one",
+    )
+    parser.add_argument(
+        "--metrics-host",
+        default="127.0.0.1",
+        help="where that port listens [127.0.0.1]; no password is asked",
+    )
+    parser.add_argument(
         "--check", action="store_true", help="exit with 0 if the queue has live workers, else 1"
     )
     parser.add_argument("--quiet", "-q", action="store_true", help="leave logging alone")
@@ -134,6 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         port=options.port,
         host=options.host,
         insecure=options.insecure,
+        metrics_port=options.metrics_port,
+        metrics_host=options.metrics_host,
         check=options.check,
         quiet=options.quiet,
     )

@@ -31,6 +31,8 @@ def run(
     port: int = 8080,
     host: str = "127.0.0.1",
     insecure: bool = False,
+    metrics_port: int | None = None,
+    metrics_host: str = "127.0.0.1",
     check: bool = False,
     quiet: bool = False,
 ) -> None:
@@ -48,8 +50,9 @@ def run(
             Worker(**found)  # what is wrong with them is said once, not by each process
             grace = found.get("shutdown_grace_period_s") or 0
             arguments = (settings, verbose, quiet, web, extra_web_settings, port, host, insecure)
+            arguments += (metrics_port, metrics_host)
             sys.exit(Supervisor(workers, work, arguments, grace).run())
-        start(settings, web, extra_web_settings, port, host, insecure)
+        start(settings, web, extra_web_settings, port, host, insecure, metrics_port, metrics_host)
     except KeyboardInterrupt:
         pass
     except SaqError as error:
@@ -69,8 +72,11 @@ def work(
     port: int,
     host: str,
     insecure: bool,
+    metrics_port: int | None,
+    metrics_host: str,
 ) -> None:
-    """One of several worker processes; the first serves the web page, and says how the server is set up."""
+    """One of several worker processes; the first serves the web page, and says how the server is set up. Each
+    has a metrics port of its own: the first the one that was given, the next the one above, and so on."""
     if index > 0:
         checkup.setLevel(logging.ERROR)
     run(
@@ -82,4 +88,6 @@ def work(
         port=port,
         host=host,
         insecure=insecure,
+        metrics_port=metrics_port + index if metrics_port else metrics_port,
+        metrics_host=metrics_host,
     )

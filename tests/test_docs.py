@@ -96,7 +96,9 @@ FLOORS = [
     ["saq.queue"],  # the interface, `saq.queue.base`; the backends have floors of their own
     ["saq.queue.embedded"],
     ["saq.queue.redis"],
-    ["saq.worker", "saq.web"],
+    ["saq.worker"],
+    ["saq.observe"],
+    ["saq.web"],
     ["saq"],  # the public door itself
     ["saq.settings"],
     ["saq.runner", "saq.demo"],
@@ -110,6 +112,8 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in room
 DOORS = {
     ("saq.queue.base", "saq.queue.redis"),  # `from_url` picks the backend
     ("saq.worker", "saq.settings"),
+    ("saq.worker.process", "saq.observe.monitor"),
+    ("saq.worker.process", "saq.observe.server"),
     ("saq.worker.process", "saq.settings"),
     ("saq.worker.process", "saq.web.aiohttp"),
 }

@@ -15,7 +15,7 @@ import contextvars
 import dataclasses
 import inspect
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -71,6 +71,8 @@ class Queue(Backend):
         self._load = load
         #: A list, for a bound method is another object each time that it is looked up.
         self._before_enqueues: list[BeforeEnqueueType] = []
+        #: What a worker puts around each run of a job of this queue, or None; see `saq.observe.tracing`.
+        self.around_run: Callable[[Any], Any] | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}<{self.name}>"
@@ -103,6 +105,12 @@ class Queue(Backend):
     def swept_error_message(self) -> str | None:
         """What a job says that was failed because its worker was lost; None for the reason itself."""
         return None
+
+    @property
+    def server_errors(self) -> Mapping[str, int]:
+        """How often this queue object could not connect to its server ("connect"), lost a connection that it
+        had ("lost"), or was answered with an error ("refused")."""
+        return {}
 
     def register_before_enqueue(self, callback: BeforeEnqueueType) -> None:
         """Calls ``callback(job)``, async or sync, before each job of this queue object is enqueued."""

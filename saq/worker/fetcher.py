@@ -19,7 +19,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from saq.errors import ServerError
@@ -51,6 +51,7 @@ class Fetcher:
         look_every: an idle worker looks for work so often, in seconds, without being told of any.
         idle_limit: seconds without any work after which ``drained`` is called, or None.
         drained: called when there is nothing left to do.
+        stepped: called after each step with what it settled, what it brought and how much it asked for.
     """
 
     def __init__(
@@ -62,12 +63,14 @@ class Fetcher:
         look_every: float = LOOK_EVERY,
         idle_limit: float | None = None,
         drained: Callable[[], None] | None = None,
+        stepped: Callable[[Sequence[Settlement], Step, int], None] | None = None,
     ) -> None:
         self._queue = queue
         self._slots = Slots(slots, run, self._give_back, limit)
         self._look_every = look_every
         self._idle_limit = idle_limit
         self._drained = drained
+        self._stepped = stepped
         self._done: deque[Settlement] = deque()
         self._accepted: dict[int, asyncio.Future[Status | None]] = {}
         self._wake = asyncio.Event()
@@ -176,10 +179,12 @@ class Fetcher:
             return
         if done:
             self._tell(done, step.verdicts)
-        self._take(step, wanted)
+        self._take(step, wanted, done)
 
-    def _take(self, step: Step, wanted: int) -> None:
+    def _take(self, step: Step, wanted: int, done: Sequence[Settlement] = ()) -> None:
         """What a claim has brought."""
+        if self._stepped is not None:
+            self._stepped(done, step, wanted)
         if self._failing:
             self._failing = False
             logger.info("The queue %s answers again", self._queue.name)

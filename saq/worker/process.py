@@ -61,6 +61,8 @@ def start(
     port: int = 8080,
     host: str = "127.0.0.1",
     insecure: bool = False,
+    metrics_port: int | None = None,
+    metrics_host: str = "127.0.0.1",
 ) -> None:
     """Works until it is told to stop.
 
@@ -69,6 +71,7 @@ def start(
         web: serve the web interface as well.
         extra_web_settings: paths of settings whose queues it shows, too.
         port, host: where it listens; another address than the loopback needs a password or ``insecure``.
+        metrics_port, metrics_host: where metrics and health are served; None is nowhere.
 
     Raises:
         SettingsError: the settings cannot be used.
@@ -79,11 +82,27 @@ def start(
     found = import_settings(settings)
     queues = [found["queue"], *(import_settings(path)["queue"] for path in extra_web_settings or ())]
     worker: Worker[Any] = Worker(**found)
-    run_loop(_work(worker, queues if web else [], host, port, insecure))
+    metrics = None if metrics_port is None else (metrics_port, metrics_host)
+    run_loop(_work(worker, queues if web else [], host, port, insecure, metrics))
 
 
-async def _work(worker: Worker[Any], shown: list[Queue], host: str, port: int, insecure: bool) -> None:
+async def _work(
+    worker: Worker[Any],
+    shown: list[Queue],
+    host: str,
+    port: int,
+    insecure: bool,
+    metrics: tuple[int, str] | None,
+) -> None:
     async with AsyncExitStack() as stack:
+        if shown or metrics:
+            from saq.observe.monitor import Monitor
+
+            monitor = Monitor(worker)
+        if metrics:
+            from saq.observe.server import serve as serve_metrics
+
+            await stack.enter_async_context(serve_metrics(monitor, *metrics))
         stack.push_async_callback(worker.queue.disconnect)
         await worker.queue.connect()
         _stop_with_parent(worker)

@@ -23,7 +23,7 @@ import inspect
 import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from saq.errors import SerializationError
@@ -62,12 +62,16 @@ class Run:
         "deadline",
         "error",
         "job",
+        "raised",
         "running",
         "settled",
         "task",
         "thread",
         "why",
     )
+
+    #: What its function, or a hook before it, has raised; set only where something is around the run.
+    raised: BaseException
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -91,6 +95,10 @@ class Run:
         return self.why is not None
 
 
+Whole = Callable[[Run], Coroutine[Any, Any, None]]
+Around = Callable[[Whole], Whole]
+
+
 class Host(Protocol):
     """What a runner needs of the worker around it."""
 
@@ -112,6 +120,7 @@ class Runner:
         ended: called when a slot is free again.
         hard_deadline: seconds that a cancelled function has to end.
         tally: counts what the jobs take.
+        around: puts something around each run, from before its first hook until after its last.
     """
 
     def __init__(
@@ -123,6 +132,7 @@ class Runner:
         ended: Callable[[], None],
         hard_deadline: float,
         tally: Tally,
+        around: Around | None = None,
     ) -> None:
         self.runs: dict[str, Run] = {}
         self._host = host
@@ -133,6 +143,8 @@ class Runner:
         self._ended = ended
         self._hard_deadline = hard_deadline
         self._tally = tally
+        self._around = around
+        self._whole = self._run if around is None else around(self._run)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._is_async: dict[Callable[..., Any], bool] = {}
@@ -146,7 +158,7 @@ class Runner:
         if job.status is Status.ABORTING:
             # Asked for between the claim and its arrival here.
             run.why, run.error = Why.ABORT, job.error or ""
-        run.task = asyncio.get_running_loop().create_task(self._run(run), name=job.key)
+        run.task = asyncio.get_running_loop().create_task(self._whole(run), name=job.key)
         return run
 
     async def _run(self, run: Run) -> None:
@@ -254,6 +266,8 @@ class Runner:
     # How an attempt ended that did not return -------------------------------------------------------------
 
     def _failed(self, run: Run, context: dict[str, Any], error: BaseException) -> Settlement | None:
+        if self._around is not None:
+            run.raised = error
         if run.running:
             self._tally.add(run.job, run.began)
         if run.why is not None and not (run.thread and run.why is Why.STOP):

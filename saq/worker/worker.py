@@ -39,6 +39,7 @@ from saq.types import (
 from saq.utils import now, uuid1
 from saq.version import __version__
 from saq.worker.fetcher import Fetcher
+from saq.worker.observer import Observer
 from saq.worker.runner import Run, Runner, Why
 from saq.worker.tally import Taken, Tally
 from saq.worker.threads import Threads
@@ -172,6 +173,7 @@ class Worker(Generic[CtxType]):
         self._max_lost = max_lost
         self._hurry = asyncio.Event()
         self._tally = Tally()
+        self._observer: Observer | None = None
         self._untold: Taken | None = None
         self._began = now()
         self._quiet = False
@@ -203,6 +205,11 @@ class Worker(Generic[CtxType]):
     @after_process.setter
     def after_process(self, hooks: LifecycleFunctionsType | None) -> None:
         self._after_process = _hooks("after_process", hooks)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it was asked to take no jobs for the time being."""
+        return self._quiet
 
     @property
     def tasks(self) -> set[asyncio.Task[Any]]:
@@ -268,6 +275,9 @@ class Worker(Generic[CtxType]):
         warnings, _ = await asyncio.gather(self.queue.check(), self._register())
         for warning in warnings:
             checkup.warning("The queue %s: %s", self.queue.name, warning)
+        if self._observer is not None:
+            self._observer.begin(parts.runner.runs)
+            parts.upkeep.repeat("beat", self._observer.beat)
         if self.cron_jobs:
             parts.upkeep.repeat("cron", self._schedule.enqueue_due)
         parts.upkeep.every("registration", self.timers["worker_info"], self._register)
@@ -336,6 +346,8 @@ class Worker(Generic[CtxType]):
 
     async def _stop(self) -> None:
         logger.info("Worker %s stops", self.id)
+        if self._observer is not None:
+            self._observer.end()
         if self._beginning is not None and not self._beginning.done():
             self._beginning.cancel()
             await asyncio.wait({self._beginning})
@@ -399,6 +411,8 @@ class Worker(Generic[CtxType]):
         run = self._run_of(job)
         if run is not None and self._parts is not None:
             self._parts.runner.interrupt(run, Why.LOST, "its lease was lost")
+            if self._observer is not None:
+                self._observer.lost(job)
 
     def on_news(self) -> None:
         """There may be something to claim."""
@@ -415,6 +429,13 @@ class Worker(Generic[CtxType]):
 
     def _run_of(self, job: Job) -> Run | None:
         return self._parts.runner.find(job) if self._parts is not None else None
+
+    # Watching it --------------------------------------------------------------------------------------------
+
+    def observe(self, observer: Observer) -> None:
+        """Has somebody watch it, from its next start on; see ``saq.observe``."""
+        self._observer = observer
+        self._tally = observer.tally
 
     # By hand ------------------------------------------------------------------------------------------------
 
@@ -433,7 +454,7 @@ class Worker(Generic[CtxType]):
             parts.fetcher.start_settling()
         by_hand = parts is self._by_hand
         self._hands += by_hand
-        run = parts.runner.start(job)
+        run = parts.start(job)
         assert run.task is not None
         try:
             await asyncio.shield(run.task)
@@ -495,6 +516,7 @@ class _Parts:
 
     def __init__(self, worker: Worker[Any]) -> None:
         limit = worker.max_burst_jobs if worker.burst else None
+        observer = worker._observer
         self.upkeep = Upkeep()
         self.threads = Threads(worker.concurrency)
         self.fetcher = Fetcher(
@@ -505,6 +527,7 @@ class _Parts:
             look_every=min(LOOK_EVERY, max(worker._lease / 3 - SERVER_TICK, 0.01)),
             idle_limit=worker.dequeue_timeout if worker.burst else None,
             drained=worker.event.set,
+            stepped=observer.stepped if observer is not None else None,
         )
         self.runner = Runner(
             worker,
@@ -514,11 +537,13 @@ class _Parts:
             self.fetcher.freed,
             worker._hard_deadline,
             worker._tally,
+            worker.queue.around_run,
         )
+        self.start = self.runner.start if observer is None else observer.counting(self.runner.start)
 
     def run(self, job: Job) -> None:
         """Starts a claimed job."""
-        self.runner.start(job)
+        self.start(job)
 
 
 def _named(function: Any) -> tuple[str, Callable[..., Any]]:

@@ -11,7 +11,7 @@ import copy
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import redis.asyncio as aioredis
@@ -115,6 +115,10 @@ class RedisQueue(Queue):
     @property
     def swept_error_message(self) -> str | None:
         return self._swept_error_message
+
+    @property
+    def server_errors(self) -> Mapping[str, int]:
+        return self._link.errors
 
     async def connect(self) -> None:
         await self._session.wire.connect()

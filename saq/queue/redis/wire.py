@@ -57,6 +57,8 @@ _TRANSIENT = {
     "TRYAGAIN",
     "UNBLOCKED",
 }
+#: Answers that are no error of anybody's: the script is sent along now, the wait was ended on purpose.
+_NO_ERROR = {"NOSCRIPT", "UNBLOCKED"}
 _HINTS = {
     "OOM": "Redis is out of memory: raise `maxmemory`, or let it drain. Nothing was stored.",
     "READONLY": "this is a replica: connect to the primary.",
@@ -104,6 +106,9 @@ class Link:
             settings["socket_connect_timeout"] = CONNECT_TIMEOUT
         settings["socket_timeout"] = settings.get("socket_timeout") or CONNECT_TIMEOUT
         self._settings = settings
+        #: What went wrong on all connections that were made of this, by kind. All kinds stand there from the
+        #: beginning: then adding one is a single step, which the threads of two connections cannot break.
+        self.errors = {"connect": 0, "lost": 0, "refused": 0}
 
     @property
     def address(self) -> str:
@@ -137,6 +142,7 @@ class _Pipe(asyncio.Protocol):
         transport: asyncio.Transport,
         lost: Callable[[Exception | None], None],
         push: Callable[[Any], None] | None,
+        errors: dict[str, int],
     ) -> None:
         self.transport = transport
         self.waiting: deque[asyncio.Future[Any]] = deque()
@@ -145,6 +151,7 @@ class _Pipe(asyncio.Protocol):
         self.asked = 0.0
         self._lost = lost
         self._push = push
+        self._errors = errors
         self._reader = hiredis.Reader(replyError=RefusedError, notEnoughData=_MORE)
 
     def data_received(self, data: bytes) -> None:
@@ -160,6 +167,8 @@ class _Pipe(asyncio.Protocol):
                 if future.done():
                     continue  # its caller was cancelled
                 if isinstance(answer, RefusedError):
+                    if answer.code not in _NO_ERROR:
+                        self._errors["refused"] += 1
                     future.set_exception(answer)
                 else:
                     future.set_result(answer)
@@ -223,6 +232,7 @@ class Wire:
             connection = await self.link.open(self.name)
         # uvloop says RuntimeError of a socket that breaks while hands are shaken.
         except (OSError, RuntimeError, redis.exceptions.RedisError) as error:
+            self.link.errors["connect"] += 1
             raise UnreachableError(_unreachable(self.link.address, error)) from error
         except asyncio.CancelledError:
             if self._closed:  # it is not its callers who were cancelled
@@ -234,7 +244,7 @@ class Wire:
                 "this release of redis-py keeps its transport elsewhere than any before: "
                 "please report it, and use redis<9 until then"
             )
-        pipe = _Pipe(writer.transport, self._on_lost, self._push)
+        pipe = _Pipe(writer.transport, self._on_lost, self._push, self.link.errors)
         writer.transport.set_protocol(pipe)
         self._connection, self._pipe = connection, pipe
         self._been_there = True
@@ -249,6 +259,11 @@ class Wire:
             task.exception()  # each caller has it; if none is left to care, nobody needs it
 
     def _on_lost(self, error: Exception | None) -> None:
+        if self._pipe is not None:
+            self.link.errors["lost"] += 1
+            self._drop(error)
+
+    def _drop(self, error: Exception | None) -> None:
         pipe, connection = self._pipe, self._connection
         if pipe is None:
             return
@@ -289,7 +304,7 @@ class Wire:
         """Drops the connection at once; whoever waits gets an ``UnreachableError``."""
         pipe = self._pipe
         if pipe is not None:
-            self._on_lost(None)
+            self._drop(None)
             pipe.transport.abort()
 
     def _watch_after(self, delay: float) -> None:
