@@ -49,8 +49,8 @@ def run(
             found = import_settings(settings)
             Worker(**found)  # what is wrong with them is said once, not by each process
             grace = found.get("shutdown_grace_period_s") or 0
-            arguments = (settings, verbose, quiet, web, extra_web_settings, port, host, insecure)
-            arguments += (metrics_port, metrics_host)
+            served = (web, extra_web_settings, port, host, insecure, metrics_port, metrics_host)
+            arguments = (settings, verbose, quiet, *served)
             sys.exit(Supervisor(workers, work, arguments, grace).run())
         start(settings, web, extra_web_settings, port, host, insecure, metrics_port, metrics_host)
     except KeyboardInterrupt:

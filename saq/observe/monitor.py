@@ -1,8 +1,8 @@
 """A worker at work, as others may want to know it.
 
 Owns what is measured of one worker: its meter, the lag of its event loop, when it claimed last. Must not
-judge it (`health.py`), nor know how it is told to anybody. It is written in the worker's loop, and read from any
-thread.
+judge it (`health.py`), nor know how it is told to anybody. It is written in the worker's loop, and read from
+any thread.
 """
 
 from __future__ import annotations
