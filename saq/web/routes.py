@@ -15,7 +15,7 @@ from saq.web.call import Call
 from saq.web.http import HttpError, Response
 from saq.web.params import MAX_TEXT, Param
 from saq.web.schemas import STATUSES
-from saq.web.views import actions, api, history, jobs, live, pages, schedule, workers
+from saq.web.views import actions, api, history, jobs, live, monitoring, pages, schedule, workers
 
 View = Callable[[Call], Awaitable[Response]]
 
@@ -67,6 +67,8 @@ ROUTES = (
     Route("GET", "/queues/{queue}/{page}", pages.page),
     Route("GET", "/queues/{queue}/jobs/{job}", pages.page),
     Route("GET", "/static/{file...}", pages.static),
+    Route("GET", "/metrics", monitoring.metrics),
+    Route("GET", "/ready", monitoring.ready),
     Route("GET", "/api/about", api.about, "What this interface is and may", answer="About"),
     Route("GET", "/api/openapi.json", api.document, "This document", answer="Document"),
     Route("GET", "/api/queues", api.list_queues, "All queues", answer="Queues"),
