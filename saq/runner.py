@@ -47,7 +47,12 @@ def run(
             sys.exit(check_health(settings))
         if workers > 1:
             found = import_settings(settings)
-            Worker(**found)  # what is wrong with them is said once, not by each process
+            # What is wrong is said once, not by each process.
+            Worker(**found)
+            if metrics_port is not None:
+                from saq.observe.server import check as check_ports
+
+                check_ports(metrics_port, workers, metrics_host)
             grace = found.get("shutdown_grace_period_s") or 0
             served = (web, extra_web_settings, port, host, insecure, metrics_port, metrics_host)
             arguments = (settings, verbose, quiet, *served)

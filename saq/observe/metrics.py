@@ -26,9 +26,9 @@ from saq.queue.views import Counts
 from saq.version import __version__
 
 try:
-    from prometheus_client import REGISTRY
+    from prometheus_client import REGISTRY, generate_latest
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-    from prometheus_client.exposition import choose_encoder
+    from prometheus_client.openmetrics import exposition as openmetrics
     from prometheus_client.registry import Collector
 except ImportError as error:
     raise MissingDependencyError('metrics need prometheus-client: pip install "saq[metrics]"') from error
@@ -36,6 +36,7 @@ except ImportError as error:
 #: Of each queue what its server said, or None if it did not answer.
 Readings = Mapping[str, Counts | None]
 
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _UPPER = (*map(str, BOUNDS), "+Inf")
 _FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
 
@@ -139,11 +140,10 @@ class _Together(Collector):
 
 def render(*parts: Iterable[Metric], accept: str = "") -> tuple[bytes, str]:
     """Metrics as text, and its content type: that of OpenMetrics if it is asked for."""
-    try:
-        encode, content_type = choose_encoder(accept)
-    except ValueError:  # a version that is none
-        encode, content_type = choose_encoder("")
-    return encode(_Together(parts)), content_type
+    if "application/openmetrics-text" in accept:
+        text: bytes = openmetrics.generate_latest(_Together(parts))  # type: ignore[no-untyped-call]
+        return text, openmetrics.CONTENT_TYPE_LATEST
+    return generate_latest(_Together(parts)), TEXT
 
 
 def of_process() -> Iterable[Metric]:

@@ -35,6 +35,8 @@ LOOP_PATIENCE = health.PATIENCE + 0.5
 #: Seconds between two looks whether it shall end.
 LOOK_EVERY = 0.1
 
+LAST_PORT = 65_535
+
 JSON = "application/json; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
 
@@ -48,11 +50,10 @@ class _Server(ThreadingHTTPServer):
     allow_reuse_port = False
 
     def __init__(self, host: str, port: int, monitor: Monitor) -> None:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        self.address_family = found[0]
+        self.address_family, address = _address(host, port)
         self.monitor = monitor
         self._room = threading.BoundedSemaphore(MOST_REQUESTS)
-        super().__init__(found[4][:2], _Handler)  # type: ignore[arg-type]
+        super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
         # Not that of HTTPServer, which looks up the name of the machine and may wait for a name server.
@@ -170,6 +171,30 @@ async def serve(monitor: Monitor, port: int, host: str = "127.0.0.1") -> AsyncIt
         await asyncio.to_thread(server.shutdown)
         server.server_close()
         thread.join()
+
+
+def check(port: int, count: int, host: str) -> None:
+    """Whether so many workers can each have a port, from this one on; 0 is any free one for each.
+
+    Raises:
+        UsageError: one is taken, or there are not so many.
+    """
+    if port + count - 1 > LAST_PORT:
+        raise UsageError(
+            f"{count} workers need metrics ports from {port} on, and there is no port above {LAST_PORT}: "
+            "choose a lower --metrics-port"
+        )
+    for number in range(port, port + count if port else 1):
+        try:
+            family, address = _address(host, number)
+            socket.create_server(address, family=family).close()
+        except (OSError, OverflowError, UnicodeError) as error:
+            raise UsageError(_cannot_listen(host, number, error)) from error
+
+
+def _address(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    return found[0], (str(found[4][0]), int(found[4][1]))
 
 
 def _cannot_listen(host: str, port: int, error: Exception) -> str:

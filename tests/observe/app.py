@@ -1,4 +1,4 @@
-"""Settings of a worker process that traces: its spans go into the file SAQ_TEST_SPANS, a line of JSON each."""
+"""Settings of a worker process that traces: its spans go into the file SAQ_TEST_SPANS, a line each."""
 
 from __future__ import annotations
 

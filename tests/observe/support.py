@@ -16,7 +16,6 @@ from opentelemetry.trace import SpanKind
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from saq import Queue
 from tests.worker.support import until
 
 
@@ -95,12 +94,3 @@ def free_ports(count: int) -> int:
         except (OSError, OverflowError):
             continue
         return first
-
-
-async def lose(queue: Queue, key: str, lease: float) -> None:
-    """Takes a running job from its worker: its lease ends at once, and somebody sweeps."""
-    member = next(
-        member for member in await queue.redis.zrange(f"saq:{{{queue.name}}}:active", 0, -1)  # type: ignore[attr-defined]
-        if member.endswith(b":" + key.encode())
-    )
-    await queue.redis.zrem(f"saq:{{{queue.name}}}:active", member)  # type: ignore[attr-defined]

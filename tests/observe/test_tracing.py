@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import json
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import SpanContext, SpanKind, StatusCode
 
 from saq import Job, Status
 from saq.errors import UsageError
@@ -22,7 +26,7 @@ from saq.queue.redis import RedisQueue
 from saq.queue.redis.wire import UnreachableError
 from tests.conftest import MakeServer
 from tests.observe.support import Spans
-from tests.processes import ROOT
+from tests.processes import ROOT, Command
 from tests.worker.conftest import MakeQueue, Work
 from tests.worker.support import ended, enqueue, until
 
@@ -47,8 +51,14 @@ def said(span: ReadableSpan) -> dict[str, Any]:
     return dict(span.attributes or {})
 
 
+def context_of(span: ReadableSpan) -> SpanContext:
+    found = span.get_span_context()
+    assert found is not None
+    return found
+
+
 def trace_of(span: ReadableSpan) -> int:
-    return span.get_span_context().trace_id
+    return context_of(span).trace_id
 
 
 def origin(span: ReadableSpan) -> int:
@@ -89,7 +99,7 @@ async def test_an_enqueue_and_its_run_are_two_spans_that_are_linked(
         "saq.job.function": "nothing",
         "saq.job.attempt": 1,
     }
-    assert origin(run) == send.get_span_context().span_id
+    assert origin(run) == context_of(send).span_id
     assert run.parent is None
     assert trace_of(run) != trace_of(send)
     assert run.status.status_code is send.status.status_code is StatusCode.UNSET
@@ -104,7 +114,7 @@ async def test_a_run_can_be_a_child_of_its_enqueue(
     (run,) = await spans.runs(1)
     (send,) = spans.ended(SpanKind.PRODUCER)
     assert run.parent is not None
-    assert run.parent.span_id == origin(run) == send.get_span_context().span_id
+    assert run.parent.span_id == origin(run) == context_of(send).span_id
     assert trace_of(run) == trace_of(send)
 
 
@@ -118,7 +128,7 @@ async def test_the_context_travels_in_the_job_and_the_callers_meta_stays_as_it_i
     stored = [job for job in await client.jobs([job.key for job in jobs]) if job is not None]
     carried = [job.meta.pop(META)["traceparent"] for job in stored]
     assert [job.meta for job in stored] == [shared, shared]
-    made = [span.get_span_context() for span in spans.ended(SpanKind.PRODUCER)]
+    made = [context_of(span) for span in spans.ended(SpanKind.PRODUCER)]
     assert carried == [f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}" for span in made]
     assert len(set(carried)) == 2
 
@@ -135,14 +145,12 @@ async def test_several_at_once_are_created_one_by_one_and_sent_together(
     assert set(created) == {job.key for job in jobs}
     (send,) = spans.ended(SpanKind.CLIENT)
     assert said(send)["messaging.batch.message_count"] == 3
-    ids = {key: span.get_span_context().span_id for key, span in created.items()}
+    ids = {key: context_of(span).span_id for key, span in created.items()}
     assert [link.context.span_id for link in send.links] == [ids[job.key] for job in jobs]
     assert {said(run)["messaging.message.id"]: origin(run) for run in runs} == ids
 
 
-async def test_a_caller_who_traces_is_the_parent_of_an_enqueue(
-    sender: RedisQueue, spans: Spans
-) -> None:
+async def test_a_caller_who_traces_is_the_parent_of_an_enqueue(sender: RedisQueue, spans: Spans) -> None:
     tracer = spans.provider.get_tracer("test")
     with tracer.start_as_current_span("request") as request:
         await sender.enqueue("nothing")
@@ -212,13 +220,13 @@ async def test_the_span_is_current_in_functions_threads_and_hooks(
 
     functions = {"loop": in_loop, "thread": in_thread, "back": back_in_loop}
     await work(functions, before_process=before, after_process=after)
-    ids = {}
+    ids: dict[str, int] = {}
     for name in functions:
         seen.pop("loop", None)
         await sender.apply(name)
-        await until(lambda name=name: f"after {name}" in seen)
+        await until(functools.partial(seen.__contains__, f"after {name}"))
         run = (await spans.runs(len(ids) + 1))[-1]
-        ids[name] = run.get_span_context().span_id
+        ids[name] = context_of(run).span_id
         inside = "thread" if name == "thread" else "loop"
         assert seen[inside][0] == seen[f"before {name}"][0] == seen[f"after {name}"][0] == ids[name]
     assert len(set(ids.values())) == 3
@@ -236,8 +244,8 @@ async def test_what_a_function_enqueues_belongs_to_its_span(
     inner, outer_run = await spans.runs(2)
     first, second = spans.ended(SpanKind.PRODUCER)
     assert second.parent == outer_run.get_span_context()
-    assert origin(inner) == second.get_span_context().span_id
-    assert origin(outer_run) == first.get_span_context().span_id
+    assert origin(inner) == context_of(second).span_id
+    assert origin(outer_run) == context_of(first).span_id
 
 
 async def test_jobs_do_not_see_each_others_spans_nor_that_of_whoever_started_the_worker(
@@ -255,9 +263,7 @@ async def test_jobs_do_not_see_each_others_spans_nor_that_of_whoever_started_the
     await sender.map("look", [{} for _ in range(10)])
     runs = await spans.runs(10)
     assert all(run.parent is None for run in runs)
-    assert dict(seen) == {
-        said(run)["messaging.message.id"]: run.get_span_context().span_id for run in runs
-    }
+    assert dict(seen) == {said(run)["messaging.message.id"]: context_of(run).span_id for run in runs}
     assert len({trace_of(run) for run in runs}) == 10
 
 
@@ -500,7 +506,40 @@ def test_a_missing_package_is_named_with_its_remedy(module: str, missing: str, r
 def test_import_saq_and_a_worker_bring_neither_library() -> None:
     code = (
         "import sys, saq, saq.worker, saq.observe, saq.observe.monitor, saq.cli, saq.runner\n"
-        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'prometheus_client', 'opentelemetry'}))"
+        "roots = {name.partition('.')[0] for name in sys.modules}\n"
+        "print(sorted(roots & {'prometheus_client', 'opentelemetry'}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+# A process --------------------------------------------------------------------------------------------------
+
+
+async def test_a_worker_process_goes_on_with_the_trace_of_whoever_enqueued(
+    sender: RedisQueue, spans: Spans, redis_url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "spans"
+    env = {"SAQ_TEST_URL": redis_url, "SAQ_TEST_SPANS": str(path)}
+
+    def read() -> list[dict[str, Any]]:
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines]
+
+    with closing(Command("-m", "saq", "tests.observe.app.settings", env=env)):
+        assert await sender.apply("in_loop") == "loop"
+        with pytest.raises(JobError, match="from a thread"):
+            await sender.apply("in_thread")
+        found = await until(lambda: len(read()) >= 4 and read())
+    inner_loop, in_loop, inner_thread, in_thread = found
+    sent = [f"0x{context_of(span).span_id:016x}" for span in spans.ended(SpanKind.PRODUCER)]
+    for inner, outer, origin_id in ((inner_loop, in_loop, sent[0]), (inner_thread, in_thread, sent[1])):
+        assert inner["name"] == "inner"
+        assert outer["name"] == "process default"
+        assert outer["kind"] == "SpanKind.CONSUMER"
+        assert inner["parent_id"] == outer["context"]["span_id"]
+        assert [link["context"]["span_id"] for link in outer["links"]] == [origin_id]
+    assert in_loop["status"] == {"status_code": "UNSET"}
+    assert in_thread["status"]["status_code"] == "ERROR"
+    assert in_thread["attributes"]["error.type"] == "ValueError"
+    assert in_thread["events"][0]["attributes"]["exception.message"] == "from a thread"
