@@ -19,7 +19,7 @@ import signal
 import socket
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, tzinfo
-from typing import Any, ClassVar, Generic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from saq import cron
 from saq.cron import CronJob
@@ -39,11 +39,13 @@ from saq.types import (
 from saq.utils import now, uuid1
 from saq.version import __version__
 from saq.worker.fetcher import Fetcher
-from saq.worker.observer import Observer
 from saq.worker.runner import Run, Runner, Why
 from saq.worker.tally import Taken, Tally
 from saq.worker.threads import Threads
 from saq.worker.upkeep import Schedule, Upkeep
+
+if TYPE_CHECKING:
+    from saq.worker.observer import Observer
 
 logger = logging.getLogger("saq")
 #: What the server's settings may cost. Whoever knows better silences it by its name.
