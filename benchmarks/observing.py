@@ -1,9 +1,9 @@
 """What it costs to be watched: metrics and tracing, on against off.
 
-Owns that comparison: `python -m benchmarks.observing`, about a minute. Both sides run in one process, in turns,
-on one server. Measured is the processor time of that process, which holds the worker, and not the server: what
-else the machine does disturbs it least. The ratio of off to off says how far to trust the others. That nothing
-is paid while it is off is counted, not timed: `python -m benchmarks gate`.
+Owns that comparison: `python -m benchmarks.observing`, about a minute. Both sides run in one process, in
+turns, on one server. Measured is the processor time of that process, which holds the worker, and not the
+server: what else the machine does disturbs it least. The ratio of off to off says how far to trust the
+others. That nothing is paid while it is off is counted, not timed: `python -m benchmarks gate`.
 """
 
 from __future__ import annotations
