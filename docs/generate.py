@@ -89,10 +89,10 @@ def file(name: str, language: str) -> Callable[[], str]:
 
 def figures(table: Sequence[Figure]) -> Callable[[], str]:
     """The metrics of one kind."""
-    rows = [
-        f"| `{figure.name}` | {figure.kind} | {', '.join(f'`{label}`' for label in figure.labels)} | {figure.help} |"
-        for figure in table
-    ]
+    rows = []
+    for figure in table:
+        labels = ", ".join(f"`{label}`" for label in figure.labels)
+        rows.append(f"| `{figure.name}` | {figure.kind} | {labels} | {figure.help} |")
     return lambda: "\n".join(["| metric | kind | labels | |", "|---|---|---|---|", *rows])
 
 

@@ -380,7 +380,8 @@ from saq.web.http import HttpError, Request
 from saq.web.live import Live
 from saq.web.present import Presenter
 from saq.web.views import monitoring
-call = Call(Request("GET", b"/"), Site({{}}, Presenter(None, False), False, Live({{}})), (), {{}}, {{}}, {{}}, None)
+site = Site({{}}, Presenter(None, False), False, Live({{}}))
+call = Call(Request("GET", b"/"), site, (), {{}}, {{}}, {{}}, None)
 print((asyncio.run(monitoring.ready(call))).status)
 try:
     asyncio.run(monitoring.metrics(call))
