@@ -125,6 +125,7 @@ OUT_OF_BOUNDS = {
     "saq.queue": {"redis", "hiredis"},
     "saq.queue.embedded": {"asyncio", "redis", "hiredis"},
     "saq.worker": {"redis", "hiredis"},
+    "saq.observe": {"redis", "hiredis"},
     "saq.web": {"redis", "hiredis"},
 }
 

@@ -7,7 +7,6 @@ counted in the worker's loop and read from any thread, so each is changed in a s
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from itertools import product
 from time import monotonic
@@ -26,9 +25,6 @@ UNKNOWN = "(unknown)"
 #: How an attempt can end: the status of its job, or that it is tried again, was given back, or came too late.
 OUTCOMES = ("complete", "failed", "aborted", "retried", "returned", "stale")
 
-Function = tuple[str, str]
-Ending = tuple[str, str, str]
-
 
 class Histogram:
     """How many durations lie within each of ``BOUNDS`` and not the one before; the last is for the rest."""
@@ -45,6 +41,36 @@ class Histogram:
         self.seconds += seconds
 
 
+class Ending:
+    """How many attempts ended like this, and how long their functions had run, if they had begun to."""
+
+    __slots__ = ("count", "runs")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.runs = Histogram()
+
+
+class Cell:
+    """What the jobs of one function in one queue came to."""
+
+    __slots__ = (*OUTCOMES, "started", "waits")
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.waits = Histogram()
+        self.complete = Ending()
+        self.failed = Ending()
+        self.aborted = Ending()
+        self.retried = Ending()
+        self.returned = Ending()
+        self.stale = Ending()
+
+    def endings(self) -> list[tuple[str, Ending]]:
+        """By outcome."""
+        return [(outcome, getattr(self, outcome)) for outcome in OUTCOMES]
+
+
 class Meter(Tally):
     """Counts for a monitor beside what every worker tallies.
 
@@ -54,65 +80,56 @@ class Meter(Tally):
 
     def __init__(self, queues: Collection[str], functions: Collection[str]) -> None:
         super().__init__()
-        self._functions = functions
         #: By queue and function.
-        self.started: defaultdict[Function, int] = defaultdict(int)
-        self.waits: defaultdict[Function, Histogram] = defaultdict(Histogram)
-        #: By queue, function and outcome.
-        self.ended: defaultdict[Ending, int] = defaultdict(int)
-        self.runs: defaultdict[Ending, Histogram] = defaultdict(Histogram)
-        #: By queue.
+        self.cells = {known: Cell() for known in product(queues, [*sorted(functions), UNKNOWN])}
+        #: Leases that were lost, by queue.
         self.lost = dict.fromkeys(queues, 0)
-        # What has not happened yet is 0, not missing: a rate sees the first one, too.
-        for known in product(queues, sorted(functions)):
-            self.started[known] = 0
-            for outcome in ("complete", "failed", "retried"):
-                self.ended[*known, outcome] = 0
 
     def start(self, job: Job) -> None:
         """An attempt begins."""
-        function = self._of(job)
-        self.started[function] += 1
+        queue = job.queue
+        assert queue is not None
+        cell = self.cells.get((queue.name, job.function)) or self.cells.setdefault(
+            (queue.name, UNKNOWN), Cell()
+        )
+        cell.started += 1
         if job.attempts == 1:
             due = max(job.queued, job.scheduled * 1000) if job.scheduled else job.queued
-            self.waits[function].add(max(0.0, (job.started - due) / 1000))
+            cell.waits.add(max(0.0, (job.started - due) / 1000))
+        # Until it is settled, the job itself carries what is known of the attempt.
+        job.__dict__["_cell"] = cell
 
     def add(self, job: Job, began: float) -> None:
-        """Its function has ended. How the attempt ends is known later: the job carries the time till then."""
+        """Its function has ended."""
         job.__dict__["_took"] = monotonic() - began
         super().add(job, began)
 
     def add_failure(self, job: Job) -> None:
-        """An attempt has failed."""
+        """The attempt has failed."""
         job.__dict__["_tripped"] = True
         super().add_failure(job)
 
     def settled(self, done: Sequence[Settlement], verdicts: Sequence[Status | None]) -> None:
         """The server has taken these attempts as ended."""
         for settlement, status in zip(done, verdicts, strict=True):
-            job = settlement.job
-            notes = job.__dict__
-            took, tripped = notes.pop("_took", None), notes.pop("_tripped", False)
-            if status is None:
-                outcome = "stale"
-            elif status is not Status.QUEUED:
-                outcome = status.value
-            elif tripped:
-                outcome = "retried"
-            elif took is None and job.function in self._functions:
+            notes = settlement.job.__dict__
+            cell: Cell | None = notes.pop("_cell", None)
+            if cell is None:
                 continue  # claimed, and given back before it was started
+            if status is Status.COMPLETE:
+                ending = cell.complete
+            elif status is None:
+                ending = cell.stale
+            elif status is Status.QUEUED:
+                ending = cell.retried if notes.pop("_tripped", False) else cell.returned
             else:
-                outcome = "returned"
-            ending = (*self._of(job), outcome)
-            self.ended[ending] += 1
+                ending = cell.failed if status is Status.FAILED else cell.aborted
+            ending.count += 1
+            took = notes.pop("_took", None)
             if took is not None:
-                self.runs[ending].add(took)
+                ending.runs.add(took)
 
     def lose(self, job: Job) -> None:
         """Its lease was lost while it ran."""
-        queue = self._of(job)[0]
-        self.lost[queue] = self.lost.get(queue, 0) + 1
-
-    def _of(self, job: Job) -> Function:
         assert job.queue is not None
-        return job.queue.name, job.function if job.function in self._functions else UNKNOWN
+        self.lost[job.queue.name] = self.lost.get(job.queue.name, 0) + 1

@@ -111,15 +111,13 @@ def of_workers(monitors: Iterable[Monitor]) -> Iterable[Metric]:
             sheet.put("saq_worker_leases_lost_total", meter.lost[queue.name], queue.name)
             for kind, errors in queue.server_errors.items():
                 sheet.put("saq_worker_redis_errors_total", errors, queue.name, kind)
-        # Copies: the loop of the worker goes on while this is read.
-        for labels, count in meter.started.copy().items():
-            sheet.put("saq_jobs_started_total", count, *labels)
-        for ending, count in meter.ended.copy().items():
-            sheet.put("saq_jobs_ended_total", count, *ending)
-        for labels, waits in meter.waits.copy().items():
-            sheet.put_histogram("saq_job_wait_seconds", waits, *labels)
-        for ending, runs in meter.runs.copy().items():
-            sheet.put_histogram("saq_job_run_seconds", runs, *ending)
+        for labels, cell in meter.cells.items():
+            sheet.put("saq_jobs_started_total", cell.started, *labels)
+            sheet.put_histogram("saq_job_wait_seconds", cell.waits, *labels)
+            for outcome, ending in cell.endings():
+                sheet.put("saq_jobs_ended_total", ending.count, *labels, outcome)
+                if ending.count:
+                    sheet.put_histogram("saq_job_run_seconds", ending.runs, *labels, outcome)
         sheet.put("saq_worker_slots", monitor.worker.concurrency, own)
         sheet.put("saq_worker_slots_busy", monitor.busy, own)
         sheet.put("saq_worker_last_claim_timestamp_seconds", monitor.claimed_at, own)

@@ -1,5 +1,5 @@
-"""The files of `examples/deployment` say what is so: they are read by the parsers that they are meant for, agree
-with each other and with the worker, and what they start is started."""
+"""The files of `examples/deployment` say what is so: they are read by the parsers that they are meant for,
+agree with each other and with the worker, and what they start is started."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from tests.test_cli import registered
 from tests.worker.support import until
 
 HERE = ROOT / "examples/deployment"
-#: Seconds that a worker may need to stop beyond the grace of its jobs: cancelled functions end or do not, what
-#: is left is delivered, the registration is taken away, the loop is closed.
+#: Seconds that a worker may need to stop beyond the grace of its jobs: cancelled functions end or do not,
+#: what is left is delivered, the registration is taken away, the loop is closed.
 TO_STOP = 1.0 + 1.0 + DELIVERY_PATIENCE + DELIVERY_PATIENCE + LAST_MOMENT
 
 
@@ -261,7 +261,9 @@ async def test_what_the_files_start_works_and_answers_their_probes(
         for probe in ("readinessProbe", "livenessProbe"):
             path = container()[probe]["httpGet"]["path"]
             assert (await get(f"http://127.0.0.1:{port}{path}")).status == 200
-        assert (await get(f"http://127.0.0.1:{port}/metrics")).value("saq_jobs_started_total") == 1
+        assert (await get(f"http://127.0.0.1:{port}/metrics")).value(
+            "saq_jobs_started_total", function="send_mail"
+        ) == 1
         (check,) = dockerfile()["HEALTHCHECK"]
         python, *rest = json.loads(check.partition("CMD ")[2])
         assert python == "python"

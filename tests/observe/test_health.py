@@ -256,7 +256,7 @@ async def test_a_worker_can_be_started_again(queue: RedisQueue, client: RedisQue
             await client.apply("nothing")
             assert health.readiness({}, monitor).ready
         assert not health.readiness({}, monitor).ready
-    assert monitor.meter.started["default", "nothing"] == 2
+    assert monitor.meter.cells["default", "nothing"].started == 2
 
 
 async def test_nobody_watches_unless_asked(queue: RedisQueue, client: RedisQueue) -> None:
@@ -346,7 +346,7 @@ async def test_its_metrics_are_those_of_the_queues_and_of_workers_without_a_port
     async with running(monitor.worker):
         await client.apply("nothing")
         found = answer_of(await views().metrics(call_of(queue, other, accept=accept)))
-        assert found.value("saq_jobs_started_total", queue="default") == 1
+        assert found.value("saq_jobs_started_total", function="nothing") == 1
         assert found.value("saq_worker_slots", queue="default") == 10
         async with serve(monitor, 0):
             found = answer_of(await views().metrics(call_of(queue, other, accept=accept)))
