@@ -102,7 +102,7 @@ class Meter(Tally):
     def add(self, job: Job, began: float) -> None:
         """Its function has ended."""
         job.__dict__["_took"] = monotonic() - began
-        super().add(job, began)
+        Tally.add(self, job, began)
 
     def add_failure(self, job: Job) -> None:
         """The attempt has failed."""
