@@ -1,4 +1,4 @@
-"""What the jobs of a worker process came to: how many started, how they ended, how long they waited and ran.
+"""What a worker's jobs of one queue came to: how many started, how they ended, how long they waited and ran.
 
 Owns these numbers since the process began, in memory; they only go up. Must not know Prometheus. They are
 counted in the worker's loop and read from any thread, so each is changed in a single step.
@@ -7,8 +7,7 @@ counted in the worker's loop and read from any thread, so each is changed in a s
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
-from itertools import product
+from collections.abc import Iterable, Sequence
 from time import monotonic
 
 from saq.job import Job, Status
@@ -52,7 +51,7 @@ class Ending:
 
 
 class Cell:
-    """What the jobs of one function in one queue came to."""
+    """What the jobs of one function came to."""
 
     __slots__ = (*OUTCOMES, "started", "waits")
 
@@ -75,23 +74,20 @@ class Meter(Tally):
     """Counts for a monitor beside what every worker tallies.
 
     Args:
-        queues, functions: the names that the worker knows.
+        functions: the names that the worker knows.
     """
 
-    def __init__(self, queues: Collection[str], functions: Collection[str]) -> None:
+    def __init__(self, functions: Iterable[str]) -> None:
         super().__init__()
-        #: By queue and function.
-        self.cells = {known: Cell() for known in product(queues, [*sorted(functions), UNKNOWN])}
-        #: Leases that were lost, by queue.
-        self.lost = dict.fromkeys(queues, 0)
+        self._unknown = Cell()
+        #: By function.
+        self.cells = {**{name: Cell() for name in functions}, UNKNOWN: self._unknown}
+        #: Leases that were lost.
+        self.lost = 0
 
     def start(self, job: Job) -> None:
         """An attempt begins."""
-        queue = job.queue
-        assert queue is not None
-        cell = self.cells.get((queue.name, job.function)) or self.cells.setdefault(
-            (queue.name, UNKNOWN), Cell()
-        )
+        cell = self.cells.get(job.function, self._unknown)
         cell.started += 1
         if job.attempts == 1:
             due = max(job.queued, job.scheduled * 1000) if job.scheduled else job.queued
@@ -128,8 +124,3 @@ class Meter(Tally):
             took = notes.pop("_took", None)
             if took is not None:
                 ending.runs.add(took)
-
-    def lose(self, job: Job) -> None:
-        """Its lease was lost while it ran."""
-        assert job.queue is not None
-        self.lost[job.queue.name] = self.lost.get(job.queue.name, 0) + 1

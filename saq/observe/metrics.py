@@ -106,21 +106,22 @@ def of_workers(monitors: Iterable[Monitor]) -> Iterable[Metric]:
     """The metrics of workers of this process."""
     sheet = _Sheet(OF_WORKERS)
     for monitor in monitors:
-        meter, own = monitor.meter, monitor.queues[0].name
-        for queue in monitor.queues:
-            sheet.put("saq_worker_leases_lost_total", meter.lost[queue.name], queue.name)
+        own = monitor.queues[0].name
+        for watch in monitor.watches:
+            queue, meter = watch.queue, watch.meter
+            for function, cell in meter.cells.items():
+                sheet.put("saq_jobs_started_total", cell.started, queue.name, function)
+                sheet.put_histogram("saq_job_wait_seconds", cell.waits, queue.name, function)
+                for outcome, ending in cell.endings():
+                    sheet.put("saq_jobs_ended_total", ending.count, queue.name, function, outcome)
+                    if ending.count:
+                        sheet.put_histogram("saq_job_run_seconds", ending.runs, queue.name, function, outcome)
+            sheet.put("saq_worker_leases_lost_total", meter.lost, queue.name)
+            sheet.put("saq_worker_last_claim_timestamp_seconds", watch.claimed_at, queue.name)
             for kind, errors in queue.server_errors.items():
                 sheet.put("saq_worker_redis_errors_total", errors, queue.name, kind)
-        for labels, cell in meter.cells.items():
-            sheet.put("saq_jobs_started_total", cell.started, *labels)
-            sheet.put_histogram("saq_job_wait_seconds", cell.waits, *labels)
-            for outcome, ending in cell.endings():
-                sheet.put("saq_jobs_ended_total", ending.count, *labels, outcome)
-                if ending.count:
-                    sheet.put_histogram("saq_job_run_seconds", ending.runs, *labels, outcome)
         sheet.put("saq_worker_slots", monitor.worker.concurrency, own)
         sheet.put("saq_worker_slots_busy", monitor.busy, own)
-        sheet.put("saq_worker_last_claim_timestamp_seconds", monitor.claimed_at, own)
         sheet.put("saq_worker_event_loop_lag_seconds", monitor.worst_lag, own)
     kernels = "compiled" if _speedups.COMPILED else "uncompiled"
     sheet.put("saq_build_info", 1, __version__, platform.python_version(), kernels)

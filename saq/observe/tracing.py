@@ -90,21 +90,17 @@ class _Spans:
         """What enqueues jobs, in spans."""
 
         async def one(job: Job) -> R:
-            with self._send_span(SpanKind.PRODUCER, _of(job)) as span:
-                _carry(job, trace.set_span_in_context(span))
+            with self._span("send", SpanKind.PRODUCER, _of(job)) as inside:
+                _carry(job, inside)
                 return await send((job,))
 
         async def several(jobs: Sequence[Job]) -> R:
             links = []
             for job in jobs:
-                with self._tracer.start_as_current_span(
-                    self._names["create"],
-                    kind=SpanKind.PRODUCER,
-                    attributes={**self._attributes["create"], **_of(job)},
-                ) as span:
-                    _carry(job, trace.set_span_in_context(span))
-                    links.append(Link(span.get_span_context()))
-            with self._send_span(SpanKind.CLIENT, {"messaging.batch.message_count": len(jobs)}, links):
+                with self._span("create", SpanKind.PRODUCER, _of(job)) as inside:
+                    _carry(job, inside)
+                    links.append(Link(trace.get_current_span(inside).get_span_context()))
+            with self._span("send", SpanKind.CLIENT, {"messaging.batch.message_count": len(jobs)}, links):
                 return await send(jobs)
 
         async def traced(jobs: Sequence[Job]) -> R:
@@ -113,20 +109,26 @@ class _Spans:
         return traced
 
     @contextmanager
-    def _send_span(
-        self, kind: SpanKind, attributes: dict[str, Any], links: Sequence[Link] = ()
-    ) -> Iterator[Span]:
-        with self._tracer.start_as_current_span(
-            self._names["send"],
+    def _span(
+        self, name: str, kind: SpanKind, attributes: dict[str, Any], links: Sequence[Link] = ()
+    ) -> Iterator[Context]:
+        """A span that is the current one inside; what is raised there makes it an error."""
+        span = self._tracer.start_span(
+            self._names[name],
             kind=kind,
-            attributes={**self._attributes["send"], **attributes},
+            attributes={**self._attributes[name], **attributes},
             links=links,
-        ) as span:
-            try:
-                yield span
-            except Exception as error:  # it records the exception itself
-                span.set_attribute("error.type", _name(error))
-                raise
+        )
+        inside = trace.set_span_in_context(span)
+        token = contexts.attach(inside)
+        try:
+            yield inside
+        except Exception as error:
+            _fail(span, error, _name(error), type(error).__name__)
+            raise
+        finally:
+            contexts.detach(token)
+            span.end()
 
     # Run ----------------------------------------------------------------------------------------------------
 

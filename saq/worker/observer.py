@@ -11,22 +11,17 @@ from typing import Protocol
 
 from saq.job import Job
 from saq.queue.backend import Settlement, Step
+from saq.queue.base import Queue
 from saq.worker.runner import Run
 from saq.worker.tally import Tally
 
 
-class Observer(Protocol):
-    """Told what a worker does, in the worker's loop; its methods must be quick and must not raise."""
+class Watch(Protocol):
+    """Told what a worker does with one of its queues, in the worker's loop. Must be quick, and not raise."""
 
     @property
     def tally(self) -> Tally:
         """Counts attempts as they end, in the place of the worker's own."""
-
-    def begin(self, runs: Mapping[str, Run]) -> None:
-        """The worker claims from now on. ``runs``, by key, is always what runs."""
-
-    def end(self) -> None:
-        """It claims nothing more."""
 
     def counting(self, start: Callable[[Job], Run]) -> Callable[[Job], Run]:
         """What starts a job, and is noticed."""
@@ -36,6 +31,19 @@ class Observer(Protocol):
 
     def lost(self, job: Job) -> None:
         """The lease of a job that runs was lost."""
+
+
+class Observer(Protocol):
+    """Watches a worker."""
+
+    def watch(self, queue: Queue) -> Watch:
+        """The same one for a queue each time."""
+
+    def begin(self, runs: Sequence[Mapping[str, Run]]) -> None:
+        """The worker claims from now on. ``runs``, by key, is always what runs."""
+
+    def end(self) -> None:
+        """It claims nothing more."""
 
     async def beat(self) -> float:
         """Called again and again, each time after as many seconds as it has returned."""

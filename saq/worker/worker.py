@@ -278,7 +278,7 @@ class Worker(Generic[CtxType]):
         for warning in warnings:
             checkup.warning("The queue %s: %s", self.queue.name, warning)
         if self._observer is not None:
-            self._observer.begin(parts.runner.runs)
+            self._observer.begin([parts.runner.runs])
             parts.upkeep.repeat("beat", self._observer.beat)
         if self.cron_jobs:
             parts.upkeep.repeat("cron", self._schedule.enqueue_due)
@@ -414,7 +414,7 @@ class Worker(Generic[CtxType]):
         if run is not None and self._parts is not None:
             self._parts.runner.interrupt(run, Why.LOST, "its lease was lost")
             if self._observer is not None:
-                self._observer.lost(job)
+                self._observer.watch(self.queue).lost(job)
 
     def on_news(self) -> None:
         """There may be something to claim."""
@@ -437,7 +437,7 @@ class Worker(Generic[CtxType]):
     def observe(self, observer: Observer) -> None:
         """Has somebody watch it, from its next start on; see ``saq.observe``."""
         self._observer = observer
-        self._tally = observer.tally
+        self._tally = observer.watch(self.queue).tally
 
     # By hand ------------------------------------------------------------------------------------------------
 
@@ -518,7 +518,7 @@ class _Parts:
 
     def __init__(self, worker: Worker[Any]) -> None:
         limit = worker.max_burst_jobs if worker.burst else None
-        observer = worker._observer
+        watch = worker._observer.watch(worker.queue) if worker._observer is not None else None
         self.upkeep = Upkeep()
         self.threads = Threads(worker.concurrency)
         self.fetcher = Fetcher(
@@ -529,7 +529,7 @@ class _Parts:
             look_every=min(LOOK_EVERY, max(worker._lease / 3 - SERVER_TICK, 0.01)),
             idle_limit=worker.dequeue_timeout if worker.burst else None,
             drained=worker.event.set,
-            stepped=observer.stepped if observer is not None else None,
+            stepped=watch.stepped if watch is not None else None,
         )
         self.runner = Runner(
             worker,
@@ -541,7 +541,7 @@ class _Parts:
             worker._tally,
             worker.queue.around_run,
         )
-        self.start = self.runner.start if observer is None else observer.counting(self.runner.start)
+        self.start = self.runner.start if watch is None else watch.counting(self.runner.start)
 
     def run(self, job: Job) -> None:
         """Starts a claimed job."""

@@ -227,10 +227,10 @@ async def test_an_idle_worker_stays_ready(queue: RedisQueue, monkeypatch: pytest
         for change in (None, queue.pause):
             if change is not None:
                 await change()
-            began = monitor.claimed_at
-            await until(lambda began=began: monitor.claimed_at > began)  # type: ignore[misc]
-            began = monitor.claimed_at
-            await until(lambda began=began: monitor.claimed_at > began)  # type: ignore[misc]
+            began = monitor.watches[0].claimed_at
+            await until(lambda began=began: monitor.watches[0].claimed_at > began)  # type: ignore[misc]
+            began = monitor.watches[0].claimed_at
+            await until(lambda began=began: monitor.watches[0].claimed_at > began)  # type: ignore[misc]
             assert health.readiness({"default": True}, monitor).ready
 
 
@@ -256,7 +256,7 @@ async def test_a_worker_can_be_started_again(queue: RedisQueue, client: RedisQue
             await client.apply("nothing")
             assert health.readiness({}, monitor).ready
         assert not health.readiness({}, monitor).ready
-    assert monitor.meter.cells["default", "nothing"].started == 2
+    assert monitor.watches[0].meter.cells["nothing"].started == 2
 
 
 async def test_nobody_watches_unless_asked(queue: RedisQueue, client: RedisQueue) -> None:

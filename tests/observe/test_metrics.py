@@ -50,7 +50,7 @@ async def watched(queue: RedisQueue, functions: dict[str, Any], **settings: Any)
     """A worker in this process, with a monitor."""
     monitor = Monitor(make_worker(queue, functions, **settings))
     async with running(monitor.worker):
-        await until(lambda: monitor.claimed_at)
+        await until(lambda: monitor.watches[0].claimed_at)
         yield monitor
 
 
@@ -243,11 +243,11 @@ async def test_no_label_grows_with_what_anybody_enqueues(queue: RedisQueue, clie
     async with watched(queue, {"nothing": nothing}) as monitor:
         await client.apply("nothing")
         await enqueue(client, "unknown-0")
-        await until(lambda: monitor.meter.cells["default", UNKNOWN].returned.count == 1)
+        await until(lambda: monitor.watches[0].meter.cells[UNKNOWN].returned.count == 1)
         before = of_worker(monitor).body.count("\n")
         for n in range(1, 30):
             await enqueue(client, f"unknown-{n}", key=f"key-{n}")
-        await until(lambda: monitor.meter.cells["default", UNKNOWN].returned.count >= 30)
+        await until(lambda: monitor.watches[0].meter.cells[UNKNOWN].returned.count >= 30)
         found = of_worker(monitor)
         assert found.body.count("\n") == before
         assert (found.value("saq_jobs_started_total", function=UNKNOWN) or 0) >= 30
@@ -286,7 +286,7 @@ async def test_a_wait_begins_when_the_job_is_due(queue: RedisQueue, client: Redi
     async with watched(queue, {"nothing": nothing}) as monitor:
         job = await enqueue(client, "nothing", scheduled=time.time() + 0.5)
         await ended(client, job)
-        waits = monitor.meter.cells["default", "nothing"].waits
+        waits = monitor.watches[0].meter.cells["nothing"].waits
         assert sum(waits.counts) == 1
         assert waits.seconds < 0.4
 
@@ -307,7 +307,7 @@ async def test_how_attempts_can_end(queue: RedisQueue, client: RedisQueue) -> No
 
     functions = {"wait": wait, "fail": fail, "barred": nothing}
     async with watched(queue, functions, before_process=before, lease=0.5) as monitor:
-        cells = monitor.meter.cells
+        cells = monitor.watches[0].meter.cells
         await ended(client, await enqueue(client, "fail", retries=2))
         await ended(client, await enqueue(client, "barred"))
         await ended(client, await enqueue(client, "wait", timeout=0.05))
@@ -321,14 +321,14 @@ async def test_how_attempts_can_end(queue: RedisQueue, client: RedisQueue) -> No
         await begun.wait()
         # As if its lease had run out and a sweep had given the job to another worker.
         await client.redis.delete("saq:{default}:active")
-        await until(lambda: monitor.meter.lost["default"] == 1)
+        await until(lambda: monitor.watches[0].meter.lost == 1)
         begun.clear()
         await enqueue(client, "wait", key="returned")
         await begun.wait()
     assert lost.key == "lost"
     counted = {
         (function, outcome): ending.count
-        for (_, function), cell in cells.items()
+        for function, cell in cells.items()
         for outcome, ending in cell.endings()
     }
     assert {ending: count for ending, count in counted.items() if count} == {
@@ -359,14 +359,14 @@ async def test_a_result_that_came_too_late_is_stale(queue: RedisQueue, client: R
         await begun.wait()
         await client.redis.delete("saq:{default}:active")
         go_on.set()
-        await until(lambda: monitor.meter.cells["default", "wait"].stale.count == 1)
+        await until(lambda: monitor.watches[0].meter.cells["wait"].stale.count == 1)
 
 
 async def test_what_no_job_does_costs_no_count(queue: RedisQueue, client: RedisQueue) -> None:
     """Jobs that are claimed ahead and given back before they were started are nobody's attempts."""
     async with watched(queue, {"nothing": nothing}, concurrency=2) as monitor:
         await client.map("nothing", [{} for _ in range(500)])
-        cell = monitor.meter.cells["default", "nothing"]
+        cell = monitor.watches[0].meter.cells["nothing"]
         assert cell.started == cell.complete.count == 500
         assert sum(cell.complete.runs.counts) == sum(cell.waits.counts) == 500
 
