@@ -78,7 +78,7 @@ class Monitor:
 
     def __init__(self, worker: Worker[Any]) -> None:
         self.worker = worker
-        self.queues: Sequence[Queue] = (worker.queue,)
+        self.queues: Sequence[Queue] = worker.queues
         self.watches = [QueueWatch(queue, sorted(worker.functions)) for queue in self.queues]
         #: Whether its figures are read on a port of their own.
         self.served = False

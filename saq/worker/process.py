@@ -10,7 +10,7 @@ import contextlib
 import logging
 import multiprocessing
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
@@ -77,13 +77,12 @@ def start(
         SettingsError: the settings cannot be used.
         UnreachableError: the server is not there.
     """
-    from saq.settings import import_settings
+    from saq.settings import import_settings, queues_of
 
-    found = import_settings(settings)
-    queues = [found["queue"], *(import_settings(path)["queue"] for path in extra_web_settings or ())]
-    worker: Worker[Any] = Worker(**found)
+    worker: Worker[Any] = Worker(**import_settings(settings))
+    extra = [queue for path in extra_web_settings or () for queue in queues_of(import_settings(path))]
     metrics = None if metrics_port is None else (metrics_port, metrics_host)
-    run_loop(_work(worker, queues if web else [], host, port, insecure, metrics))
+    run_loop(_work(worker, [*worker.queues, *extra] if web else [], host, port, insecure, metrics))
 
 
 async def _work(
@@ -103,8 +102,9 @@ async def _work(
             from saq.observe.server import serve as serve_metrics
 
             await stack.enter_async_context(serve_metrics(monitor, *metrics))
-        stack.push_async_callback(worker.queue.disconnect)
-        await worker.queue.connect()
+        for queue in worker.queues:
+            stack.push_async_callback(queue.disconnect)
+        await _connect(worker.queues)
         _stop_with_parent(worker)
         if shown:
             try:
@@ -113,10 +113,18 @@ async def _work(
                 raise MissingDependencyError(
                     'the web interface needs aiohttp: pip install "saq[web]"'
                 ) from error
-            for queue in shown[1:]:
+            for queue in shown[len(worker.queues) :]:
                 stack.push_async_callback(queue.disconnect)
             await stack.enter_async_context(serve(shown, host, port, insecure=insecure))
         await worker.start()
+
+
+async def _connect(queues: Sequence[Queue]) -> None:
+    """Says at once that there is no server; one of several that is away is waited for by the worker."""
+    connected = await asyncio.gather(*(queue.connect() for queue in queues), return_exceptions=True)
+    failed = [error for error in connected if error is not None]
+    if len(failed) == len(queues):
+        raise failed[0]
 
 
 def _stop_with_parent(worker: Worker[Any]) -> None:
@@ -134,10 +142,14 @@ def _stop_with_parent(worker: Worker[Any]) -> None:
 
 
 def check_health(settings: str) -> int:
-    """0 if the queue of these settings has live workers, else 1."""
-    from saq.settings import import_settings
+    """0 if each queue of these settings has live workers, else 1."""
+    from saq.settings import import_settings, queues_of
 
-    return run_loop(_check_health(import_settings(settings)["queue"]))
+    return run_loop(_check_all(queues_of(import_settings(settings))))
+
+
+async def _check_all(queues: Sequence[Queue]) -> int:
+    return max([await _check_health(queue) for queue in queues])
 
 
 async def _check_health(queue: Queue) -> int:

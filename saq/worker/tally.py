@@ -44,9 +44,8 @@ class Tally:
         except (ValueError, IndexError):
             return  # it took no time at all, by this clock
         if job.attempts == 1:
-            self._waits[
-                job.started - (max(job.queued, job.scheduled * 1000) if job.scheduled else job.queued)
-            ] += 1
+            due = max(job.queued, int(job.scheduled * 1000)) if job.scheduled else job.queued
+            self._waits[job.started - due] += 1
 
     def add_failure(self, job: Job) -> None:
         """An attempt has failed."""

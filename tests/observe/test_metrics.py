@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from saq import Status
+from saq import Status, Worker
 from saq.observe import metrics
 from saq.observe.figures import OF_QUEUES, OF_WORKERS
 from saq.observe.meter import BOUNDS, OUTCOMES, UNKNOWN, Histogram
@@ -527,3 +527,25 @@ async def test_a_monitor_is_found_by_its_queue_as_long_as_there_is_one(make_queu
     monitor = Monitor(make_worker(queue, {"nothing": nothing}))
     assert monitor_of(queue) is monitor
     assert monitor_of(make_queue()) is None
+
+
+# Several queues ---------------------------------------------------------------------------------------------
+
+
+async def test_a_worker_of_several_queues_tells_of_each(make_queue: MakeQueue) -> None:
+    one, other = make_queue(name="one"), make_queue(name="other")
+    worker: Worker[Any] = Worker(queues=[one, other], functions=[("nothing", nothing)])
+    worker.SIGNALS = []  # type: ignore[misc]
+    monitor = Monitor(worker)
+    assert monitor_of(one) is monitor_of(other) is monitor
+    async with running(worker):
+        await one.map("nothing", [{}] * 3)
+        await other.apply("nothing")
+        await until(lambda: [w.meter.cells["nothing"].complete.count for w in monitor.watches] == [3, 1])
+        found = of_worker(monitor)
+        assert found.value("saq_jobs_started_total", queue="one", function="nothing") == 3
+        assert found.value("saq_jobs_started_total", queue="other", function="nothing") == 1
+        assert found.value("saq_job_run_seconds_count", queue="other") == 1
+        assert all(found.values("saq_worker_last_claim_timestamp_seconds").values())
+        assert len(found.values("saq_worker_last_claim_timestamp_seconds")) == 2
+        assert found.value("saq_worker_slots") == 10
