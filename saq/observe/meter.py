@@ -1,7 +1,8 @@
-"""What a worker's jobs of one queue came to: how many started, how they ended, how long they waited and ran.
+"""What a worker's jobs of one queue came to.
 
-Owns these numbers since the process began, in memory; they only go up. Must not know Prometheus. They are
-counted in the worker's loop and read from any thread, so each is changed in a single step.
+Owns these numbers since the process began, in memory: how many were started, how they ended, how long they
+waited and ran. They only go up. Must not know Prometheus. They are counted in the worker's loop and read from
+any thread, so each is changed in a single step.
 """
 
 from __future__ import annotations
