@@ -45,18 +45,27 @@ class Session:
         self.link = link
         #: Where this process is told the ends of jobs that it waits for.
         self.channel = f"{prefix}to:{secrets.token_hex(6)}"
-        self.wire = Wire(link, "saq")
+        self.wire = Wire(link, "saq", connected=self._found)
         self.outbox = Outbox(Lane(self.wire, prefix), self.channel)
         #: Everything else that changes something, for users.
         self.calls = Lane(self.wire, prefix)
         #: Claims and settlements: as many at once as a worker has under way.
         self.steps = (Lane(self.wire, prefix), Lane(self.wire, prefix))
-        self.inbox = Inbox(link, handle, resubscribed)
+        self.inbox = Inbox(link, handle, resubscribed, self._found)
         self.leases: LeaseKeeper | None = None
         #: Claims that wait for the marker.
         self._woken = Lane(self.wire, prefix)
         self._hurry = False
-        self._marker = Wire(link, "saq-marker", silence=BLOCK_MARGIN)
+        self._marker = Wire(link, "saq-marker", silence=BLOCK_MARGIN, connected=self._found)
+
+    def _found(self, fresh: Wire) -> None:
+        """A new connection: if it leads elsewhere, that is where the server is by now.
+
+        One that is left behind need not break: where it leads, somebody may still answer.
+        """
+        for wire in (self.wire, self._marker, self.inbox.wire):
+            if wire.connected and wire.place != fresh.place:
+                wire.abort()
 
     @property
     def idle_lane(self) -> Lane:

@@ -1,0 +1,197 @@
+"""How to reach a server.
+
+Owns what a redis-py client was made with, and how a connection is made from it: TLS, credentials, unix
+sockets. Must not know what is asked on a connection, nor when it is made again.
+
+There are three kinds of way: to a server whose address is known (here), to the primary that sentinels name
+(`sentinel.py`), and to the node of a Cluster that has the slot of the queue (`cluster.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import redis
+import redis.asyncio as aioredis
+import redis.exceptions
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.backoff import NoBackoff
+
+from saq.errors import UsageError
+from saq.queue.redis.answers import TRANSIENT, RefusedError
+
+CONNECT_TIMEOUT = 5.0
+#: Seconds that a sentinel or a node has to say where the server is.
+ASK_TIMEOUT = 2.0
+
+#: Host and port.
+Address = tuple[str, int]
+Found = TypeVar("Found")
+
+#: What a user's client may be set to, and what is decided here and nowhere else: parsing, patience, liveness.
+_NOT_TAKEN_OVER = (
+    "retry_on_error",
+    "retry_on_timeout",
+    "maint_notifications_config",
+    "maint_notifications_pool_handler",
+    "oss_cluster_maint_notifications_handler",
+    "event_dispatcher",
+    "himport_registry",
+)
+
+
+class Link:
+    """The way to one server, whose address is known.
+
+    Args:
+        connection_class, settings: of redis-py: its class, and the parameters that it takes.
+    """
+
+    #: Answers after which a command may be sent again.
+    transient = TRANSIENT
+    #: Those of them after which it is of no use here: the way to the server begins anew.
+    turned_away = frozenset({"READONLY"})
+    #: What to do when nobody answers.
+    advice = (
+        "Is a server running there? Start one with `redis-server` or "
+        '`docker run -p 6379:6379 valkey/valkey`, or use "embedded://default" as the URL '
+        '(pip install "saq[embedded]")'
+    )
+
+    def __init__(self, connection_class: type[AbstractConnection], settings: Mapping[str, Any]) -> None:
+        self._connection_class = connection_class
+        self._settings = dict(settings)
+        for name in _NOT_TAKEN_OVER:
+            self._settings.pop(name, None)
+        self._settings.update(
+            retry=Retry(NoBackoff(), 0), health_check_interval=0, decode_responses=False, protocol=2
+        )
+        if not self._settings.get("socket_connect_timeout"):
+            self._settings["socket_connect_timeout"] = CONNECT_TIMEOUT
+        self._settings["socket_timeout"] = self._settings.get("socket_timeout") or CONNECT_TIMEOUT
+        #: Where the last connection led, where that may change.
+        self.place: Address | None = None
+
+    @property
+    def address(self) -> str:
+        """Where the server is, without secrets."""
+        settings = self._settings
+        if path := settings.get("path"):
+            return f"unix://{path}"
+        return self._url((settings.get("host", "localhost"), settings.get("port", 6379)))
+
+    def _url(self, place: Address) -> str:
+        scheme = "rediss" if "ssl" in self._connection_class.__name__.lower() else "redis"
+        return f"{scheme}://{written(place)}/{self._settings.get('db') or 0}"
+
+    async def open(self, name: str) -> AbstractConnection:
+        """A new connection, hands shaken. Raises what redis-py raises, or ``UnreachableError``."""
+        return await self._connect(name)
+
+    async def _connect(self, name: str, place: Address | None = None) -> AbstractConnection:
+        settings = self._settings
+        if place is not None:
+            settings = settings | {"host": place[0], "port": place[1]}
+        if not settings.get("client_name"):
+            settings = settings | {"client_name": name}
+        connection = self._connection_class(**settings)
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    @asynccontextmanager
+    async def visit(self, place: Address | None = None) -> AsyncIterator[AbstractConnection]:
+        """A connection for one question."""
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT):
+                connection = await self._connect("saq-ask", place)
+                try:
+                    yield connection
+                finally:
+                    await connection.disconnect(nowait=True)
+        except TimeoutError:
+            raise TimeoutError(f"no answer for {ASK_TIMEOUT:g} s") from None
+
+    def on_refusal(self, error: RefusedError) -> bool:
+        """Takes in what an answer says of the way; whether that begins anew."""
+        return error.code in self.turned_away
+
+
+def link_to(client: Any, key: str) -> Link:
+    """The way that a client of redis-py goes, to the server that has this key."""
+    if isinstance(client, aioredis.RedisCluster):
+        from saq.queue.redis.cluster import ClusterLink
+
+        return ClusterLink(client, key)
+    if isinstance(client, aioredis.Redis):
+        pool = client.connection_pool
+        if isinstance(pool, SentinelConnectionPool):
+            from saq.queue.redis.sentinel import SentinelLink
+
+            return SentinelLink(pool)
+        return Link(pool.connection_class, pool.connection_kwargs)
+    kind = f"{type(client).__module__}.{type(client).__qualname__}"
+    if isinstance(client, redis.Redis | redis.RedisCluster):
+        raise UsageError(f"a queue needs a client of redis.asyncio, this one is of {kind}: import that one")
+    raise UsageError(f"a queue needs a Redis or RedisCluster of redis.asyncio, got {kind}")
+
+
+def clients_of(client: Any) -> list[Any]:
+    """A client of redis-py, and those that it asks where the server is."""
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    return [client, *(manager.sentinels if manager is not None else ())]
+
+
+def written(place: Address) -> str:
+    """An address as text."""
+    host, port = place
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def ask(connection: AbstractConnection, *command: str) -> Any:
+    """One command, and its answer. Raises what redis-py raises."""
+    await connection.send_command(*command)
+    return await connection.read_response()
+
+
+async def ask_all(
+    questions: Mapping[str, Coroutine[Any, Any, Found]], linger: float = 0.0
+) -> tuple[list[Found], dict[str, Exception]]:
+    """Asks at several places at once.
+
+    Returns:
+        The answers that have come ``linger`` seconds after the first one, and, by its name, why a place has
+        given none by then.
+    """
+    asked = {
+        asyncio.create_task(question, name=f"saq-ask-{name}"): name for name, question in questions.items()
+    }
+    answers: list[Found] = []
+    failures: dict[str, Exception] = {}
+    pending: set[asyncio.Task[Found]] = set(asked)
+    try:
+        while pending:
+            done, pending = await asyncio.wait(
+                pending, timeout=linger if answers else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                break
+            for task in done:
+                try:
+                    answers.append(task.result())
+                except Exception as error:
+                    failures[asked[task]] = error
+    finally:
+        for task in pending:
+            task.cancel()
+        if pending:
+            await asyncio.wait(pending)
+    return answers, failures
