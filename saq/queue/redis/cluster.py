@@ -67,7 +67,7 @@ class ClusterLink(Link):
             owner = self._owner = await self._find()
         self.place = owner
         try:
-            return await self._connect(name, owner)
+            return await self._connect_soon(name, owner)
         except Exception:
             if self._owner == owner:
                 self._owner = None  # whoever took its place, another node knows

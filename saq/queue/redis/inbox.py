@@ -63,7 +63,7 @@ class Inbox:
         for channel in fresh:
             self._channels[channel] = asyncio.Event()
         if self._keeper is None:
-            await self.wire.connect()  # the first time, the caller hears of a failure
+            await self.wire.reach()  # the first time, the caller hears of a failure
             if self._keeper is None:  # somebody else may have come first meanwhile
                 self._keeper = asyncio.create_task(self._keep(), name="saq-inbox")
         elif fresh:

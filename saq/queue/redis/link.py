@@ -10,9 +10,9 @@ There are three kinds of way: to a server whose address is known (here), to the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 import redis.asyncio as aioredis
@@ -24,6 +24,9 @@ from redis.backoff import NoBackoff
 
 from saq.errors import UsageError
 from saq.queue.redis.answers import TRANSIENT, RefusedError
+
+if TYPE_CHECKING:
+    from saq.queue.redis.sentinel import Watch
 
 CONNECT_TIMEOUT = 5.0
 #: Seconds that a sentinel or a node has to say where the server is.
@@ -76,6 +79,8 @@ class Link:
         self._settings["socket_timeout"] = self._settings.get("socket_timeout") or CONNECT_TIMEOUT
         #: Where the last connection led, where that may change.
         self.place: Address | None = None
+        #: Whether there ever was one: a wrong address is not worth waiting for.
+        self.reached = False
 
     @property
     def address(self) -> str:
@@ -107,22 +112,38 @@ class Link:
             raise
         return connection
 
+    async def _connect_soon(self, name: str, place: Address) -> AbstractConnection:
+        """The same where another server may take the place of this one: it is not waited for for long."""
+        with _said_to_be_silent():
+            async with asyncio.timeout(ASK_TIMEOUT):
+                return await self._connect(name, place)
+
     @asynccontextmanager
     async def visit(self, place: Address | None = None) -> AsyncIterator[AbstractConnection]:
         """A connection for one question."""
-        try:
+        with _said_to_be_silent():
             async with asyncio.timeout(ASK_TIMEOUT):
                 connection = await self._connect("saq-ask", place)
                 try:
                     yield connection
                 finally:
                     await connection.disconnect(nowait=True)
-        except TimeoutError:
-            raise TimeoutError(f"no answer for {ASK_TIMEOUT:g} s") from None
+
+    def watch(self, moved: Callable[[Address], None]) -> Watch | None:
+        """Listens to those who know it for when the server becomes another one, if there is anybody."""
+        return None
 
     def on_refusal(self, error: RefusedError) -> bool:
         """Takes in what an answer says of the way; whether that begins anew."""
         return error.code in self.turned_away
+
+
+@contextmanager
+def _said_to_be_silent() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise TimeoutError(f"no answer for {ASK_TIMEOUT:g} s") from None
 
 
 def link_to(client: Any, key: str) -> Link:

@@ -2,7 +2,8 @@
 
 Owns where the primary is: it is asked for anew for every connection. Must not know what goes on there.
 
-Each connection that is lost leads to the question again, so a failover needs nothing else. All sentinels are
+Each connection that is lost leads to the question again. A failover need not break any, for the old primary
+may live: so there is a subscription beside, on which a sentinel tells of it (`Watch`). All sentinels are
 asked at once, and of those that answer, the one decides that knows of the latest failover: one that was cut
 off would still name the primary of before. What they name has to say of itself that it is a primary.
 
@@ -12,18 +13,27 @@ clients belong to one event loop, and the leases are renewed in another.
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import redis.exceptions
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedConnection
 
-from saq.errors import UsageError
+from saq.errors import ServerError, UsageError
 from saq.queue.redis.answers import TRANSIENT, UnreachableError, no_right, reason
 from saq.queue.redis.link import Address, Link, ask, ask_all, written
+from saq.queue.redis.wire import Wire
+
+logger = logging.getLogger("saq")
 
 #: Seconds that the other sentinels have to answer when one of them has.
 LINGER = 0.2
+#: An idle subscription is asked for a sign of life so often, in seconds.
+PING_EVERY = 5.0
 
 
 class _Said(NamedTuple):
@@ -65,7 +75,7 @@ class SentinelLink(Link):
         self.place = None
         place = await self._find()
         self.place = place
-        connection = await self._connect(name, place)
+        connection = await self._connect_soon(name, place)
         try:
             role = await _role(connection)
             if role != "master":
@@ -78,6 +88,9 @@ class SentinelLink(Link):
             raise
         self.place = place
         return connection
+
+    def watch(self, moved: Callable[[Address], None]) -> Watch:
+        return Watch(self._sentinels, self.service, moved)
 
     async def _find(self) -> Address:
         """Where the primary is, by the sentinel that knows of the latest failover."""
@@ -120,6 +133,79 @@ class SentinelLink(Link):
         except redis.exceptions.ResponseError:
             return 0  # it was forgotten just now, or we may not ask that
         return int(dict(zip(fields[::2], fields[1::2], strict=False)).get(b"config-epoch", 0))
+
+
+class _AnySentinel(Link):
+    """The way to one of the sentinels, whichever lets us in."""
+
+    def __init__(self, sentinels: Mapping[str, Link]) -> None:
+        super().__init__(Connection, {})
+        self._sentinels = sorted(sentinels.items())
+
+    @property
+    def address(self) -> str:
+        return ", ".join(name for name, _ in self._sentinels)
+
+    async def open(self, name: str) -> AbstractConnection:
+        failures = {}
+        for where, link in random.sample(self._sentinels, len(self._sentinels)):
+            try:
+                return await link.open(name)
+            except (OSError, RuntimeError, redis.exceptions.RedisError) as error:
+                failures[where] = reason(error)
+        raise UnreachableError("; ".join(f"{where}: {why}" for where, why in failures.items()))
+
+
+class Watch:
+    """Hears from a sentinel when the primary is another one.
+
+    The old one may go on for seconds, and then forgets all that it has acknowledged meanwhile.
+    """
+
+    def __init__(self, sentinels: Mapping[str, Link], service: str, moved: Callable[[Address], None]) -> None:
+        self._service = service
+        self._moved = moved
+        self._heard = False
+        self._wire = Wire(_AnySentinel(sentinels), "saq-sentinel", push=self._push)
+        self._keeper = asyncio.create_task(self._keep(), name="saq-sentinel")
+
+    def _push(self, answer: Any) -> None:
+        self._heard = True
+        if isinstance(answer, list) and answer[0] == b"message":
+            service, _, _, host, port = answer[2].decode().split()
+            if service == self._service:
+                self._moved((host, int(port)))
+
+    async def _keep(self) -> None:
+        said = False
+        while True:
+            try:
+                await self._wire.connect()
+                self._wire.write("SUBSCRIBE", "+switch-master")
+                said = False
+                await self._until_lost()
+            except ServerError as error:
+                if not said:
+                    logger.warning("No sentinel tells of a failover, trying again: %s", error)
+                    said = True
+            await asyncio.sleep(random.uniform(0.2, 1.0))
+
+    async def _until_lost(self) -> None:
+        while self._wire.connected:
+            self._heard = False
+            self._wire.write("PING")
+            try:
+                async with asyncio.timeout(PING_EVERY):
+                    await self._wire.lost.wait()
+            except TimeoutError:
+                if not self._heard:
+                    self._wire.abort()
+
+    async def close(self) -> None:
+        """Ends it."""
+        self._keeper.cancel()
+        await asyncio.wait([self._keeper])
+        await self._wire.close()
 
 
 async def _services(connection: AbstractConnection) -> list[str]:

@@ -4,7 +4,8 @@ Owns the connections of a queue and what is under way on them: a new loop gets a
 anything about jobs.
 
 Four connections at the most, whatever the concurrency: commands (`wire`), the marker that idle workers block
-on (`marker`), the subscription (`inbox`) and, in a thread of its own, the leases.
+on (`marker`), the subscription (`inbox`) and, in a thread of its own, the leases. All lead to one server: when
+it becomes another one, and one of them has found that, the others follow.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from saq.queue.redis.wire import PATIENCE, Link, RefusedError, UnreachableError,
 
 if TYPE_CHECKING:
     from saq.job import Job
+    from saq.queue.redis.sentinel import Watch
 
 #: A blocked connection is given so many seconds beyond its time-out before it counts as dead.
 BLOCK_MARGIN = 5.0
@@ -56,16 +58,21 @@ class Session:
         #: Claims that wait for the marker.
         self._woken = Lane(self.wire, prefix)
         self._hurry = False
+        self._watch: Watch | None = None
         self._marker = Wire(link, "saq-marker", silence=BLOCK_MARGIN, connected=self._found)
 
     def _found(self, fresh: Wire) -> None:
-        """A new connection: if it leads elsewhere, that is where the server is by now.
+        """A new connection: if it leads elsewhere, that is where the server is by now."""
+        if self._watch is None:
+            self._watch = self.link.watch(self._moved)
+        self._moved(fresh.place)
 
-        One that is left behind need not break: where it leads, somebody may still answer.
-        """
+    def _moved(self, place: tuple[Any, Any] | None) -> None:
+        """Leaves what leads elsewhere: there, somebody may still answer who is not the server any more."""
         for wire in (self.wire, self._marker, self.inbox.wire):
-            if wire.connected and wire.place != fresh.place:
-                wire.abort()
+            wire.leave(place)
+        if self.leases is not None:
+            self.leases.leave(place)
 
     @property
     def idle_lane(self) -> Lane:
@@ -140,6 +147,8 @@ class Session:
 
     async def close(self) -> None:
         """Closes everything."""
+        if self._watch is not None:
+            await self._watch.close()
         await self.outbox.close()
         await self.inbox.close()
         if self.leases is not None:

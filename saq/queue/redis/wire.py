@@ -122,8 +122,8 @@ class Wire:
         self._connection: AbstractConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
-        self._been_there = False
         self._failing = False
+        self._leaving = False
         self._closed = False
 
     @property
@@ -143,7 +143,29 @@ class Wire:
         # Shared by all who ask meanwhile: one of them being cancelled must not stop it for the others.
         await asyncio.shield(self._connecting)
 
+    async def reach(self) -> None:
+        """Makes the connection, and goes on trying for a while if the server was there before."""
+        began: float | None = None
+        while True:
+            try:
+                return await self.connect()
+            except UnreachableError:
+                began = began or time.monotonic()
+                if self._closed or not self.link.reached or time.monotonic() - began > PATIENCE:
+                    raise
+            await asyncio.sleep(random.uniform(0.05, 0.1))
+
+    def leave(self, place: tuple[Any, Any] | None) -> None:
+        """The server is at ``place`` by now: drops a connection that leads, or is on its way, elsewhere."""
+        if self._pipe is not None:
+            if self.place != place:
+                self.abort()
+        elif self._connecting is not None and self.link.place not in (None, place):
+            self._leaving = True
+            self._connecting.cancel()
+
     async def _connect(self) -> None:
+        self._leaving = False
         try:
             connection = await self.link.open(self.name)
         except UnreachableError:
@@ -154,6 +176,8 @@ class Wire:
         except asyncio.CancelledError:
             if self._closed:  # it is not its callers who were cancelled
                 raise self._was_closed() from None
+            if self._leaving:
+                raise UnreachableError("the server is another one by now") from None
             raise
         writer = getattr(connection, "_writer", None)
         if writer is None:
@@ -164,7 +188,7 @@ class Wire:
         pipe = _Pipe(writer.transport, self._on_lost, self._on_refused, self._push)
         writer.transport.set_protocol(pipe)
         self._connection, self._pipe = connection, pipe
-        self._been_there = True
+        self.link.reached = True
         self.lost.clear()
         self.place = getattr(connection, "host", None), getattr(connection, "port", None)
         if self._on_connected is not None:
@@ -269,7 +293,7 @@ class Wire:
                 await self.connect()
                 return await self.send(*command)
             except UnreachableError as error:
-                if patience is not None and not self._been_there:
+                if patience is not None and not self.link.reached:
                     raise
                 first = error
             except RefusedError as error:
