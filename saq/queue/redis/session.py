@@ -4,8 +4,8 @@ Owns the connections of a queue and what is under way on them: a new loop gets a
 anything about jobs.
 
 Four connections at the most, whatever the concurrency: commands (`wire`), the marker that idle workers block
-on (`marker`), the subscription (`inbox`) and, in a thread of its own, the leases. All lead to one server: when
-it becomes another one, and one of them has found that, the others follow.
+on (`marker`), the subscription (`inbox`) and, in a thread of its own, the leases. All lead to one server:
+when it becomes another one, and one of them has found that, the others follow.
 """
 
 from __future__ import annotations
