@@ -34,6 +34,9 @@ async def work_and_wait(make: Callable[[], RedisQueue]) -> None:
     functions: dict[str, Callable[..., Any]] = {"double": double, "fail": fail, "stay": stay}
     worker = make_worker(queue, functions, cron_jobs=[cron], lease=1.5, concurrency=3)
     working = asyncio.create_task(worker.start(), name="worker")
+    await until(lambda: working.done() or is_there(client))
+    if working.done():
+        await working  # it could not start, and says why
     try:
         assert await asyncio.wait_for(client.apply("double", n=2), 10) == 4
         assert await client.map("double", [{"n": n} for n in range(9)]) == [2 * n for n in range(9)]
@@ -73,6 +76,10 @@ async def work_and_wait(make: Callable[[], RedisQueue]) -> None:
         await working
 
 
+async def is_there(queue: Queue) -> bool:
+    return bool((await queue.info())["workers"])
+
+
 async def found(queue: Queue, key: str, status: Status) -> bool:
     return any([job.key.startswith(key) async for job in queue.iter_jobs([status])])
 
@@ -80,12 +87,11 @@ async def found(queue: Queue, key: str, status: Status) -> bool:
 async def use_by_hand(make: Callable[[], RedisQueue]) -> None:
     """What is done without a worker."""
     queue, other = make(), make()
+    assert await other.dequeue(0.1) is None  # and its blocked connection is called back
     assert await queue.enqueue("f", key="k", retries=3)
     assert await other.enqueue("f", key="k") is None
-    waiting = asyncio.create_task(other.dequeue(0.1))
     job = await queue.dequeue(5)
     assert job is not None
-    assert await waiting is None  # and its blocked connection is called back
     await job.update(progress=0.5)
     await job.retry("again")
     assert await other.enqueue("f", key="later", scheduled=FAR)
@@ -96,7 +102,7 @@ async def use_by_hand(make: Callable[[], RedisQueue]) -> None:
     assert await other.requeue("later")
     assert await other.delete("later")
     assert await other.enqueue("f", key="aborted")
-    waiter = asyncio.create_task(other.wait("aborted", 5))
+    waiter = asyncio.create_task(other.wait("aborted", 10))
     guest = await queue.job("aborted")
     assert guest is not None
     await guest.abort("no")

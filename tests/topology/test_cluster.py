@@ -126,13 +126,13 @@ async def test_a_slot_moves_under_load_key_by_key(moving: Cluster, make_queue: M
         move = Move(moving, "default", source, target)
         await asyncio.to_thread(move.begin)
         await asyncio.sleep(0)
-        while some := await asyncio.to_thread(move.keys, 1):
+        while some := await asyncio.to_thread(move.keys, 5):
             await asyncio.to_thread(move.carry, *some)
             before = set(await asyncio.to_thread(target.client().keys, "*"))
             await asyncio.sleep(0.005)
             assert set(await asyncio.to_thread(target.client().keys, "*")) == before, "nothing begins there"
         await asyncio.to_thread(move.end)
-        await until(partial(has_moved, target, keys, len(keys)))
+        await until(partial(has_moved, target, keys, len(keys)), 20)
     over.set()
     await asyncio.wait_for(producing, 20)
     for n, key in enumerate(keys):

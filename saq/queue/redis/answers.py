@@ -18,6 +18,7 @@ _WITHIN_SCRIPT = re.compile(r"ERR Error running script.*?: -?([A-Z]+) ", re.DOTA
 _NO_RIGHT = re.compile(r"The user executing the script can't|ACL failure in script")
 _COMMAND = re.compile(r"permissions to run the '([^']+)' command")
 _SCRIPT_LINE = re.compile(r"user_script:(\d+)")
+_NAMED = re.compile(r"(?<!call\()'([HZ][A-Z]*(?:SCAN|RANGE|LEN|CARD)|STRLEN)'")
 _CALLED = re.compile(r"call\('([A-Z]+)'")
 
 #: Answers that say "not now": the command did nothing and may be sent again.
@@ -82,6 +83,8 @@ class RefusedError(ServerError, redis.exceptions.ResponseError):
         if self.code != "NOPERM" or self.right or line is None:
             return self
         called = _CALLED.findall(source.split("\n")[int(line[1]) - 1])
+        # Some are called by a variable: any command that is named beside.
+        called = called or _NAMED.findall(source)
         return RefusedError(self.answer, " ".join(dict.fromkeys(f"+{name.lower()}" for name in called)))
 
 

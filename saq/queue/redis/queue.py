@@ -515,7 +515,7 @@ class RedisQueue(Queue):
     async def check(self) -> list[str]:
         from saq.queue.redis.checkup import check
 
-        return await check(self._session.wire)
+        return await check(self._session.wire, self._prefix)
 
     # Bytes ------------------------------------------------------------------------------------------------
 

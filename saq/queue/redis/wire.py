@@ -305,7 +305,8 @@ class Wire:
     async def _call_again(self, command: tuple[Any, ...], patience: float | None, error: Exception) -> Any:
         began = time.monotonic()
         tries = 1
-        if not self._failing:
+        moved = isinstance(error, RefusedError) and error.code == "MOVED"
+        if not self._failing and not moved:
             # Once an outage, however many are waiting.
             self._failing = True
             logger.warning("Redis at %s: %s; trying again", self.link.address, error)
@@ -318,7 +319,8 @@ class Wire:
                 raise UnreachableError(
                     _unreachable(self.link, error.__cause__ or error, tries, spent)
                 ) from error
-            await asyncio.sleep(min(1.0, 0.02 * 2 ** min(tries, 10)) * random.uniform(0.5, 1.0))
+            if not moved or tries > 1:  # else it was told where to go
+                await asyncio.sleep(min(1.0, 0.02 * 2 ** min(tries, 10)) * random.uniform(0.5, 1.0))
             tries += 1
             try:
                 await self.connect()

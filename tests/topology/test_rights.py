@@ -1,0 +1,96 @@
+"""A user of the server with the documented rights, and with all of them but one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from saq.errors import ServerError
+from saq.queue.redis import RedisQueue
+from saq.queue.redis.rights import RIGHTS
+from saq.queue.redis.scripts import load
+from tests.conftest import SERVER_KIND
+from tests.servers import Server
+from tests.topology.conftest import MakeQueue
+from tests.topology.operations import use_by_hand, work_and_wait
+
+ROOT = Path(__file__).parents[2]
+#: Without these, nothing is refused but a part of what one may ask.
+OPTIONAL = ("+config|get", "+info")
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Server]:
+    with Server(SERVER_KIND) as server:
+        yield server
+
+
+def allow(server: Server, *rights: str) -> str:
+    """The address for a user with these rights and no others."""
+    server.flush()
+    server.client().script_flush()
+    server.client().execute_command("ACL", "LOG", "RESET")
+    server.client().execute_command("ACL", "SETUSER", "bob", "reset", "on", ">secret", *rights)
+    return server.url().replace("redis://", "redis://bob:secret@")
+
+
+def test_the_documented_rights_are_these():
+    text = (ROOT / "docs/deployment.md").read_text()
+    _, listed = re.findall(r"ACL SETUSER saq on '>[^']*' (.*?)\n```", text, re.DOTALL)
+    assert listed.replace("\\\n", " ").replace("'", "").split() == list(RIGHTS)
+
+
+def test_they_are_all_that_the_scripts_call():
+    called = set()
+    for script in (ROOT / "saq/queue/redis/lua").glob("*.lua"):
+        called |= set(re.findall(r"call\('([A-Z]+)'", load(script.stem).source))
+    listed = {right[1:].upper() for right in RIGHTS if right.startswith("+")}
+    assert called <= listed
+
+
+async def test_they_are_enough(guarded: Server, make_queue: MakeQueue):
+    url = allow(guarded, *RIGHTS)
+    await use_by_hand(lambda: make_queue(url))
+    await work_and_wait(lambda: make_queue(url))
+    raw = guarded.client(protocol=2)
+    raw.response_callbacks.clear()  # redis-py has an idea of its own of what comes
+    log = cast("list[list[bytes]]", raw.execute_command("ACL", "LOG"))
+    refused = {entry[entry.index(b"object") + 1].decode().partition("|")[0] for entry in log}
+    assert refused <= {"client", "config", "info"}, "CLIENT SETINFO is redis-py's own, and not missed"
+
+
+@pytest.mark.parametrize("right", [right for right in RIGHTS if right != "resetchannels"])
+async def test_without_one_of_them_it_is_named(right: str, guarded: Server, make_queue: MakeQueue):
+    """By a worker as it starts, before it has changed anything, and by what needs it."""
+    url = allow(guarded, *(other for other in RIGHTS if other != right))
+    named = re.escape(right)
+    if right != "+subscribe":
+        with pytest.raises(ServerError, match=named) as refused:
+            await make_queue(url).check()
+        assert "ACL SETUSER" in str(refused.value)
+        assert not guarded.client().dbsize(), "and nothing was changed"
+    with pytest.raises(ServerError, match=named) as refused:
+        await everything(make_queue, url)
+    assert "ACL SETUSER" in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+async def everything(make_queue: MakeQueue, url: str) -> None:
+    queues: list[RedisQueue] = []
+
+    def make() -> RedisQueue:
+        queues.append(make_queue(url))
+        return queues[-1]
+
+    await use_by_hand(make)
+    await work_and_wait(make)
+
+
+async def test_what_one_can_do_without(guarded: Server, make_queue: MakeQueue):
+    assert await make_queue(allow(guarded, *RIGHTS)).check() == []
+    (said,) = await make_queue(allow(guarded, *RIGHTS, *OPTIONAL)).check()
+    assert "appendonly" in said
