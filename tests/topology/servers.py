@@ -125,9 +125,14 @@ class Watched:
 
 
 class Cluster:
-    """Three nodes with all slots, and as many replicas as asked for, each of another node."""
+    """Three nodes with all slots, and as many replicas as asked for, each of another node.
 
-    def __init__(self, kind: str = SERVER_KIND, replicas: int = 0, **options: Any) -> None:
+    ``options`` are those of a node, anew for each.
+    """
+
+    def __init__(
+        self, kind: str = SERVER_KIND, replicas: int = 0, options: Callable[[], dict[str, Any]] = dict
+    ) -> None:
         self._stack = ExitStack()
         self._replicas = replicas
         self.nodes = [
@@ -137,7 +142,7 @@ class Cluster:
                 cluster_port=free_port(),
                 cluster_node_timeout=2 * DOWN_AFTER,
                 repl_diskless_sync_delay=0,
-                **options,
+                **options(),
             )
             for _ in range(3 + replicas)
         ]

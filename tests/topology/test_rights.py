@@ -67,7 +67,8 @@ async def test_they_are_enough(guarded: Server, make_queue: MakeQueue):
 async def test_without_one_of_them_it_is_named(right: str, guarded: Server, make_queue: MakeQueue):
     """By a worker as it starts, before it has changed anything, and by what needs it."""
     url = allow(guarded, *(other for other in RIGHTS if other != right))
-    named = re.escape(right)
+    # Redis before 7 does not say which subcommand.
+    named = re.escape(right) if right != "+client|setname" else r"\+client"
     if right != "+subscribe":
         with pytest.raises(ServerError, match=named) as refused:
             await make_queue(url).check()

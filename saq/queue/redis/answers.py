@@ -121,7 +121,7 @@ def reason(error: BaseException) -> str:
 
 def is_there(error: BaseException) -> bool:
     """Whether somebody was there, and did not let us in: then it is of no use to start a server."""
-    return reason(error) != str(error) and bool(str(error))
+    return reason(error) != (str(error) or type(error).__name__)
 
 
 def _tls(text: str) -> str:
@@ -130,7 +130,9 @@ def _tls(text: str) -> str:
             return " (its certificate is for another name than the one in the URL)"
         return " (whoever signed its certificate is not trusted here: name the file in ssl_ca_certs=…)"
     if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
-        return " (that port does not speak TLS: use redis:// for rediss://)"
+        return " (does that port speak TLS? If not, use redis:// for rediss://)"
+    if re.search(r"\b104\b|closed by server|reset by peer", text, re.IGNORECASE):
+        return " (does that port speak TLS? Then use rediss:// for redis://)"
     if "CERTIFICATE_REQUIRED" in text.upper().replace(" ", "_"):
         return " (it wants a certificate of ours: name the files in ssl_certfile=… and ssl_keyfile=…)"
     return ""

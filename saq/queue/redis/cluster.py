@@ -58,8 +58,7 @@ class ClusterLink(Link):
     def address(self) -> str:
         if self.place is not None:
             return f"{self._url(self.place)} (slot {self._slot} of the Cluster)"
-        scheme = "rediss" if "ssl" in self._connection_class.__name__.lower() else "redis"
-        return f"{scheme}+cluster://{','.join(map(written, self._given))}"
+        return f"{self._scheme}+cluster://{','.join(map(written, self._given))}"
 
     async def open(self, name: str) -> AbstractConnection:
         owner = self._owner

@@ -10,6 +10,7 @@ There are three kinds of way: to a server whose address is known (here), to the 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -46,6 +47,10 @@ _NOT_TAKEN_OVER = (
     "event_dispatcher",
     "himport_registry",
 )
+
+
+#: Parameters that name a file.
+_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
 class Link:
@@ -90,9 +95,16 @@ class Link:
             return f"unix://{path}"
         return self._url((settings.get("host", "localhost"), settings.get("port", 6379)))
 
+    @property
+    def speaks_tls(self) -> bool:
+        return "ssl" in self._connection_class.__name__.lower()
+
+    @property
+    def _scheme(self) -> str:
+        return "rediss" if self.speaks_tls else "redis"
+
     def _url(self, place: Address) -> str:
-        scheme = "rediss" if "ssl" in self._connection_class.__name__.lower() else "redis"
-        return f"{scheme}://{written(place)}/{self._settings.get('db') or 0}"
+        return f"{self._scheme}://{written(place)}/{self._settings.get('db') or 0}"
 
     async def open(self, name: str) -> AbstractConnection:
         """A new connection, hands shaken. Raises what redis-py raises, or ``UnreachableError``."""
@@ -106,22 +118,40 @@ class Link:
             settings = settings | {"client_name": name}
         connection = self._connection_class(**settings)
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
+            with self._explained():
+                await connection.connect()  # type: ignore[no-untyped-call]
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
         return connection
 
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Says of a failure what redis-py does not."""
+        try:
+            yield
+        except (TimeoutError, redis.exceptions.TimeoutError) as error:
+            text = str(error) or f"no answer for {ASK_TIMEOUT:g} s"
+            if self.speaks_tls and "TLS" not in text:
+                text += " (does that port speak TLS? If not, use redis:// for rediss://)"
+            raise redis.exceptions.TimeoutError(text) from None
+        except redis.exceptions.ConnectionError as error:
+            for name in _FILES if self.speaks_tls else ():
+                path = self._settings.get(name)
+                if path and not os.path.exists(path):
+                    raise redis.exceptions.ConnectionError(f"there is no file {path} for {name}") from error
+            raise
+
     async def _connect_soon(self, name: str, place: Address) -> AbstractConnection:
         """The same where another server may take the place of this one: it is not waited for for long."""
-        with _said_to_be_silent():
+        with self._explained():
             async with asyncio.timeout(ASK_TIMEOUT):
                 return await self._connect(name, place)
 
     @asynccontextmanager
     async def visit(self, place: Address | None = None) -> AsyncIterator[AbstractConnection]:
         """A connection for one question."""
-        with _said_to_be_silent():
+        with self._explained():
             async with asyncio.timeout(ASK_TIMEOUT):
                 connection = await self._connect("saq-ask", place)
                 try:
@@ -136,14 +166,6 @@ class Link:
     def on_refusal(self, error: RefusedError) -> bool:
         """Takes in what an answer says of the way; whether that begins anew."""
         return error.code in self.turned_away
-
-
-@contextmanager
-def _said_to_be_silent() -> Iterator[None]:
-    try:
-        yield
-    except TimeoutError:
-        raise TimeoutError(f"no answer for {ASK_TIMEOUT:g} s") from None
 
 
 def link_to(client: Any, key: str) -> Link:

@@ -63,7 +63,9 @@ async def missing(wire: Wire, prefix: str) -> list[str]:
                     lacking.add(error.right or f"+{command.decode().lower()}")
         elif isinstance(answer, RefusedError):
             if answer.code == "NOPERM":
-                lacking.add(answer.right or _right(words))
+                # Not every release says which subcommand.
+                right = answer.right or "+"
+                lacking.add(_right(words) if right[0] == "+" else right)
         elif isinstance(answer, BaseException):
             raise answer
     return sorted(lacking)

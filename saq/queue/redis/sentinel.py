@@ -68,8 +68,7 @@ class SentinelLink(Link):
     def address(self) -> str:
         if self.place is not None:
             return f"{self._url(self.place)} (primary of {self.service!r})"
-        scheme = "rediss" if "ssl" in self._connection_class.__name__.lower() else "redis"
-        return f"{scheme}+sentinel://{','.join(self._sentinels)}/{self.service}"
+        return f"{self._scheme}+sentinel://{','.join(self._sentinels)}/{self.service}"
 
     async def open(self, name: str) -> AbstractConnection:
         self.place = None

@@ -62,12 +62,12 @@ def client_of(url: str) -> Client:
 
 def _server(url: str, scheme: str) -> Client:
     rest = url.partition("://")[2]
-    options = _options(f"{scheme}://{rest}", url)
     if "," in urlsplit(url).netloc.rpartition("@")[2]:
         raise InvalidUrlError(
             f"the URL {masked(url)!r} names several servers: sentinels go by {scheme}+sentinel://, the nodes "
             f"of a Cluster by {scheme}+cluster://"
         )
+    options = _options(f"{scheme}://{rest}", url)
     if scheme == "unix" and "path" not in options:
         raise InvalidUrlError(f"the URL {masked(url)!r} names no socket: unix:///path/to/socket")
     kind = {"redis": Connection, "rediss": SSLConnection, "unix": UnixDomainSocketConnection}[scheme]
