@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +18,11 @@ from tests.conftest import SERVER_KIND
 from tests.servers import Server
 from tests.topology.conftest import MakeQueue
 from tests.topology.operations import use_by_hand, work_and_wait
+from tests.worker.support import took, until
 
 ROOT = Path(__file__).parents[2]
 #: Without these, nothing is refused but a part of what one may ask.
-OPTIONAL = ("+config|get", "+info")
+OPTIONAL = ("+client|unblock", "+config|get", "+info")
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +91,20 @@ async def everything(make_queue: MakeQueue, url: str) -> None:
 
     await use_by_hand(make)
     await work_and_wait(make)
+
+
+@pytest.mark.parametrize("may_unblock", [True, False])
+async def test_a_wait_that_is_given_up_holds_nothing_up(
+    may_unblock: bool, guarded: Server, make_queue: MakeQueue
+):
+    more = ["+client|unblock"] if may_unblock else []
+    queue = make_queue(allow(guarded, *RIGHTS, *more))
+    assert await queue.dequeue(0.05) is None
+    waiting = asyncio.create_task(queue.dequeue(10))
+    await until(lambda: guarded.client().info("clients")["blocked_clients"] == 1)
+    async with took(at_most=2):
+        assert await queue.enqueue("f")
+        assert await waiting is not None
 
 
 async def test_what_one_can_do_without(guarded: Server, make_queue: MakeQueue):

@@ -23,10 +23,7 @@ ZADD K XX 0 m|ZCARD K|ZCOUNT K 0 0|ZMSCORE K m|ZPOPMIN K|ZRANGE K 0 0|ZRANGEBYSC
 ZREMRANGEBYRANK K 0 0|ZREMRANGEBYSCORE K 0 0|ZREVRANGE K 0 0|ZSCAN K 0|ZSCORE K m
 """
 #: What clients send themselves, and can be tried like that.
-_SENT = (
-    "BZPOPMIN K none|CLIENT ID|CLIENT UNBLOCK 0|DBSIZE|EVAL return(1) 0|HGETALL K|PING|SCAN 0 COUNT 1|"
-    "UNSUBSCRIBE K"
-)
+_SENT = "BZPOPMIN K none|CLIENT ID|DBSIZE|EVAL return(1) 0|HGETALL K|PING|SCAN 0 COUNT 1|UNSUBSCRIBE K"
 #: And what cannot: without it, a connection, a call or a subscription fails by itself.
 _FIRST = ("+client|setname", "+evalsha", "+subscribe")
 

@@ -130,9 +130,14 @@ class Session:
         if blocked.done() or not self.wire.connected:
             return
         try:
-            self.wire.send("CLIENT", "UNBLOCK", str(marker_id)).add_done_callback(ignore)
+            self.wire.send("CLIENT", "UNBLOCK", str(marker_id)).add_done_callback(self._unblocked)
         except UnreachableError:
             return
+
+    def _unblocked(self, answer: asyncio.Future[Any]) -> None:
+        # That is a dangerous command, says Redis: not every user may call it.
+        if not answer.cancelled() and isinstance(answer.exception(), RefusedError):
+            self._marker.abort()
 
     def _hand_on(self, blocked: asyncio.Future[Any]) -> None:
         if blocked.cancelled() or blocked.exception() is not None or blocked.result() is None:
