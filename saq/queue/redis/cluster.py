@@ -38,6 +38,7 @@ class ClusterLink(Link):
 
     transient = TRANSIENT | {"MOVED", "ASK"}
     turned_away = frozenset({"CLUSTERDOWN", "LOADING", "MASTERDOWN", "MOVED", "NOREPLICAS", "READONLY"})
+    has_slots = True
     advice = "The Cluster replaces a node that is down, if it has a replica"
 
     def __init__(self, client: aioredis.RedisCluster, key: str) -> None:

@@ -64,6 +64,8 @@ class Link:
     transient = TRANSIENT
     #: Those of them after which it is of no use here: the way to the server begins anew.
     turned_away = frozenset({"READONLY"})
+    #: Whether the server has some slots of many, which may leave it.
+    has_slots = False
     #: What to do when nobody answers.
     advice = (
         "Is a server running there? Start one with `redis-server` or "

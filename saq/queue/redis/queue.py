@@ -405,24 +405,24 @@ class RedisQueue(Queue):
         wanted = set(statuses)
         seen: set[bytes] = set()
         if wanted - TERMINAL_STATUSES:
-            async for page in self._scan("HSCAN", f"{self._prefix}jobs", "COUNT", batch_size):
+            async for page in self._scan_jobs(batch_size):
                 for job in await self._fresh(page[::2], seen):
                     if job.status in wanted:
                         yield job
         if wanted & TERMINAL_STATUSES:
             records = f"{self._prefix}job:"
-            async for page in self._scan("SCAN", None, "MATCH", f"{records}*", "COUNT", batch_size):
+            async for page in self._session.scan("MATCH", f"{records}*", "COUNT", batch_size):
                 for job in await self._fresh([name[len(records) :] for name in page], seen):
                     if job.status in wanted:
                         yield job
 
-    async def _scan(self, command: str, key: str | None, *options: Any) -> AsyncIterator[list[bytes]]:
+    async def _scan_jobs(self, batch_size: int) -> AsyncIterator[list[bytes]]:
         cursor = b"0"
         while True:
-            place = (cursor,) if key is None else (key, cursor)
-            cursor, page = await self._session.wire.call(command, *place, *options)
-            if page:
-                yield page
+            cursor, page = await self._session.wire.call(
+                "HSCAN", f"{self._prefix}jobs", cursor, "COUNT", batch_size
+            )
+            yield page
             if cursor == b"0":
                 return
 

@@ -52,8 +52,8 @@ async def missing(wire: Wire, prefix: str) -> list[str]:
         return_exceptions=True,
     )
     lacking = set()
-    for words, answer in zip([[""], *tried], answers, strict=True):
-        if isinstance(answer, list) and words == [""]:
+    for words, answer in zip([["EVALSHA"], *tried], answers, strict=True):
+        if words == ["EVALSHA"] and isinstance(answer, list):
             for command, said in zip(answer[::2], answer[1::2], strict=True):
                 error = RefusedError(said.decode("utf-8", "replace"))
                 if error.code == "NOPERM":

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from saq.queue.redis.inbox import Handler, Inbox
@@ -83,6 +83,24 @@ class Session:
     async def run(self, name: str, *arguments: Any, patience: float | None = PATIENCE) -> Any:
         """Runs a transition that may be repeated without a number."""
         return await evaluate(self.wire, name, self.prefix, *arguments, patience=patience)
+
+    async def scan(self, *options: Any) -> AsyncIterator[list[bytes]]:
+        """The pages of a SCAN. It may show a key twice, as ever."""
+        wire, slots = self.wire, self.link.has_slots
+        if slots:
+            await wire.call("EXISTS", self.prefix)
+        cursor, place = b"0", wire.place
+        while True:
+            cursor, page = await wire.call("SCAN", cursor, *options)
+            if slots:
+                # It names no key, so nobody says when the slot is on its way, or gone. This one waits until
+                # all of it is in one place.
+                await wire.call("EXISTS", self.prefix)
+            yield page
+            if slots and wire.place != place:
+                cursor, place = b"0", wire.place  # from the beginning, where the slot is now
+            elif cursor == b"0":
+                return
 
     async def block(self, seconds: float) -> None:
         """Waits for the marker, ``seconds`` at the most."""
