@@ -96,6 +96,7 @@ async def test_four_connections_all_to_one_node(cluster: Cluster, make_queue: Ma
 # -- a slot on its way --------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(90)
 async def test_a_slot_moves_under_load_key_by_key(moving: Cluster, make_queue: MakeQueue, work: Work):
     """Each job runs once, and ends once: while the keys lie on two nodes, nothing is done at all."""
     queue, client = make_queue(moving.url), make_queue(moving.url)
@@ -120,7 +121,7 @@ async def test_a_slot_moves_under_load_key_by_key(moving: Cluster, make_queue: M
             assert await client.apply("note", n=n, timeout=20) == n
 
     producing = asyncio.create_task(produce())
-    await until(lambda: len(keys) >= 50)
+    await until(lambda: len(keys) >= 50, 30)
     there, here = owner_and_other(moving)
     for source, target in ((there, here), (here, there)):
         move = Move(moving, "default", source, target)
@@ -232,6 +233,7 @@ async def test_a_move_that_does_not_end_is_told(
 # -- a node that dies ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(90)
 @pytest.mark.parametrize("how", ["kill", "pause", "asked for"])
 async def test_another_node_takes_over(how: str, make_queue: MakeQueue, work: Work):
     with Cluster(replicas=3) as cluster:
@@ -273,8 +275,8 @@ async def test_another_node_takes_over(how: str, make_queue: MakeQueue, work: Wo
         else:
             await asyncio.to_thread(replica.client().execute_command, "CLUSTER", "FAILOVER")
         raw = replica.client()
-        await until(lambda: raw.info("replication")["role"] == "master")
-        await until(lambda: all(str(replica.port) in repr(one) for one in (queue, client)))
+        await until(lambda: raw.info("replication")["role"] == "master", 30)
+        await until(lambda: all(str(replica.port) in repr(one) for one in (queue, client)), 30)
         taken_over.set()
         await asyncio.wait_for(producing, 30)
         for key in sure:

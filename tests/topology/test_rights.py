@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -99,12 +100,18 @@ async def test_a_wait_that_is_given_up_holds_nothing_up(
 ):
     more = ["+client|unblock"] if may_unblock else []
     queue = make_queue(allow(guarded, *RIGHTS, *more))
-    assert await queue.dequeue(0.05) is None
-    waiting = asyncio.create_task(queue.dequeue(10))
-    await until(lambda: guarded.client().info("clients")["blocked_clients"] == 1)
-    async with took(at_most=2):
+    blocked = partial(blocked_clients, guarded)
+    async with took(at_most=3):
+        assert await queue.dequeue(0.05) is None
+        await until(lambda: blocked() == 0)
+        waiting = asyncio.create_task(queue.dequeue(10))
+        await until(lambda: blocked() == 1)
         assert await queue.enqueue("f")
         assert await waiting is not None
+
+
+def blocked_clients(server: Server) -> int:
+    return int(server.client().info("clients")["blocked_clients"])
 
 
 async def test_what_one_can_do_without(guarded: Server, make_queue: MakeQueue):

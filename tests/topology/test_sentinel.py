@@ -99,6 +99,7 @@ async def test_a_replica_is_no_place_for_a_queue(watched: Watched):
 # -- a failover ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(90)
 @pytest.mark.parametrize("how", ["kill", "pause", "asked for"])
 async def test_a_failover_in_the_middle_of_work_loses_nothing_that_was_replicated(
     how: str, failing: Watched, make_queue: MakeQueue, work: Work
