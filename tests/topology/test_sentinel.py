@@ -41,7 +41,7 @@ async def nothing_left(queue: Queue) -> bool:
 
 def replicated(server: Server, tag: str = "") -> bool:
     """Whether the replica has all that was written by now."""
-    raw = server.client()
+    raw = server.client(socket_timeout=3)
     try:
         raw.set(f"probe{tag}", 1)
         return raw.wait(1, 2_000) == 1
