@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -12,13 +12,14 @@ from typing import cast
 import pytest
 
 from saq.errors import ServerError
-from saq.queue.redis import RedisQueue
+from saq.queue.redis import RedisQueue, UnreachableError
 from saq.queue.redis.rights import RIGHTS
 from saq.queue.redis.scripts import load
 from tests.conftest import SERVER_KIND
 from tests.servers import Server
 from tests.topology.conftest import MakeQueue
 from tests.topology.operations import use_by_hand, work_and_wait
+from tests.topology.servers import Cluster, Watched
 from tests.worker.support import took, until
 
 ROOT = Path(__file__).parents[2]
@@ -118,3 +119,50 @@ async def test_what_one_can_do_without(guarded: Server, make_queue: MakeQueue):
     assert await make_queue(allow(guarded, *RIGHTS)).check() == []
     (said,) = await make_queue(allow(guarded, *RIGHTS, *OPTIONAL)).check()
     assert "appendonly" in said
+
+
+# -- more than one server -----------------------------------------------------------------------------------
+
+#: Of a user of the sentinels.
+OF_SENTINELS = ("+sentinel", "+client|setname", "+subscribe", "+ping", "&+switch-master")
+
+
+def allow_on(servers: Iterable[Server], user: str, *rights: str) -> None:
+    for server in servers:
+        raw = server.client(password=server.options.get("requirepass"))
+        raw.execute_command("ACL", "SETUSER", user, "reset", "on", ">secret", *rights)
+
+
+async def test_sentinels_and_their_servers(watched: Watched, make_queue: MakeQueue):
+    allow_on([watched.primary], "bob", *RIGHTS)
+    allow_on(watched.sentinels, "guard", *OF_SENTINELS)
+    url = (
+        f"redis+sentinel://bob:secret@{watched.hosts}/{watched.service}"
+        "?sentinel_username=guard&sentinel_password=secret"
+    )
+    await use_by_hand(lambda: make_queue(url))
+    await work_and_wait(lambda: make_queue(url))
+    queue = make_queue(url)
+    await queue.connect()
+    await until(lambda: sum(len(subscribers(one)) for one in watched.sentinels) >= 1)
+    allow_on(watched.sentinels, "guard", *OF_SENTINELS, "-sentinel")
+    with pytest.raises(
+        UnreachableError, match=r"lacks that right: `ACL SETUSER <user> \+sentinel"
+    ) as refused:
+        await make_queue(url).enqueue("f")
+    assert "secret" not in str(refused.value)
+
+
+def subscribers(sentinel: Server) -> list[str]:
+    clients = sentinel.client().client_list()
+    return [client["name"] for client in clients if client["sub"] == "1" and client["name"] == "saq-sentinel"]
+
+
+async def test_a_cluster(cluster: Cluster, make_queue: MakeQueue):
+    url = cluster.url.replace("://", "://bob:secret@")
+    allow_on(cluster.nodes, "bob", *RIGHTS, "+cluster|slots")
+    await use_by_hand(lambda: make_queue(url))
+    await work_and_wait(lambda: make_queue(url))
+    allow_on(cluster.nodes, "bob", *RIGHTS)
+    with pytest.raises(UnreachableError, match=r"lacks that right: `ACL SETUSER <user> \+cluster"):
+        await make_queue(url).enqueue("f")

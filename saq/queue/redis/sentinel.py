@@ -24,7 +24,7 @@ from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedConnection
 
 from saq.errors import ServerError, UsageError
-from saq.queue.redis.answers import TRANSIENT, UnreachableError, no_right, reason
+from saq.queue.redis.answers import TRANSIENT, UnreachableError, reason
 from saq.queue.redis.link import Address, Link, ask, ask_all, written
 from saq.queue.redis.wire import Wire
 
@@ -217,11 +217,7 @@ async def _services(connection: AbstractConnection) -> list[str]:
 
 
 async def _role(connection: AbstractConnection) -> str:
-    # HELLO says it, and needs no right that is dangerous, as ROLE does.
-    try:
-        said: list[Any] = await ask(connection, "HELLO")
-    except redis.exceptions.NoPermissionError as error:
-        said_no = f"only HELLO says whether it is a primary: {error} ({no_right('+hello')})"
-        raise UnreachableError(said_no) from None
+    # HELLO says it, and everybody may ask that; ROLE would be a dangerous right.
+    said: list[Any] = await ask(connection, "HELLO")
     role: bytes = said[said.index(b"role") + 1]
     return role.decode()
