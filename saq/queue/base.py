@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from saq.errors import InvalidUrlError, ServerError, UsageError
+from saq.errors import ServerError, UsageError
 from saq.job import UNSUCCESSFUL_TERMINAL_STATUSES, Job, Status
 from saq.queue.backend import Backend, Step
 from saq.types import (
@@ -82,22 +82,17 @@ class Queue(Backend):
         """A queue on the server at ``url``.
 
         Args:
-            url: ``redis://``, ``rediss://``, ``valkey://``, ``unix://``, or ``embedded://NAME-or-PATH`` for a
-                private server that is started on demand.
+            url: ``redis://``, ``rediss://``, ``valkey://``, ``unix://``, ``redis+sentinel://``,
+                ``redis+cluster://``, or ``embedded://NAME-or-PATH`` for a private server that is started on
+                demand.
             kwargs: parameters of the backend, such as ``name``; of ``RedisQueue``.
 
         Raises:
-            InvalidUrlError: no backend goes by that URL.
+            InvalidUrlError: no backend goes by that URL, or it cannot be read.
         """
-        scheme, separator, _ = str(url).partition("://")
-        if separator and scheme in ("redis", "rediss", "valkey", "valkeys", "unix", "embedded"):
-            from saq.queue.redis import RedisQueue
+        from saq.queue.redis import RedisQueue
 
-            return RedisQueue.from_url(url, **kwargs)
-        raise InvalidUrlError(
-            f"no backend goes by the URL {url!r}: use redis://host:port, rediss:// (TLS), "
-            "unix:///path/to/socket or embedded://name"
-        )
+        return RedisQueue.from_url(str(url), **kwargs)
 
     # What is made of it -----------------------------------------------------------------------------------
 
