@@ -201,6 +201,14 @@ class Views(ABC):
         """
 
     @abstractmethod
+    async def incomplete(self, offset: int, limit: int) -> list[Job]:
+        """A page of all incomplete jobs: running, queued, scheduled."""
+
+    @abstractmethod
+    async def jobs(self, keys: Sequence[str]) -> list[Job | None]:
+        """The jobs of these keys. What cannot be read is shown as a job that says so, not raised."""
+
+    @abstractmethod
     async def workers(self) -> WorkersView:
         """The registered workers, and what runs."""
 

@@ -29,6 +29,7 @@ class Site:
         presenter: shows their jobs.
         read_only: whether nothing may be changed.
         live: what is measured while somebody watches.
+        document: the whole API, as OpenAPI has it.
         hours: of each queue what is written down of hours that are over.
     """
 
@@ -36,6 +37,7 @@ class Site:
     presenter: Presenter
     read_only: bool
     live: Live
+    document: Mapping[str, Any]
     hours: dict[tuple[str, int], History] = field(default_factory=dict)
 
 

@@ -1,7 +1,7 @@
 """What the queues do second by second, measured while somebody watches.
 
-Owns the samples of the last minutes, the one task that takes them, and the streams that hand them on. Must not
-take any while nobody watches.
+Owns the samples of the last minutes, the one task that takes them, and the streams that hand them on. Must
+not take any while nobody watches.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ KEPT = 300
 WATCHED = 15.0
 #: A queue is given so many seconds to say how it is.
 PATIENCE = 5.0
-#: Seconds after which a stream ends, and the browser comes back: a server that wants to end need not wait longer.
-LONGEST = 60.0
+#: Seconds after which a stream ends, and the browser comes back: a server that wants to end waits no longer.
+LONGEST = 30.0
 #: Seconds after which a silent stream gives a sign of life.
 BEAT = 15.0
 MAX_STREAMS = 64
@@ -146,9 +146,7 @@ class Live:
             self._watch()
             news = self._news
             answer = self._answer(after)
-            latest = max(
-                (samples[-1][0] for samples in answer["queues"].values() if samples), default=after
-            )
+            latest = max((samples[-1][0] for samples in answer["queues"].values() if samples), default=after)
             if latest > after or answer["unavailable"]:
                 after = latest
                 data = json.dumps(answer, allow_nan=False, separators=(",", ":"))

@@ -45,9 +45,9 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
             "title": "SAQ",
             "version": __version__,
             "description": "What the queues do, and the few things one may do to them. A name in a path is "
-            "percent-encoded; the names '', '.' and '..' are written '=', '=.' and '=..'. A number that is out of its "
-            "bounds is brought within them. Changes are taken from the page itself alone: Sec-Fetch-Site "
-            "must be same-origin, or Origin this host.",
+            "percent-encoded; the names '', '.' and '..' are written '=', '=.' and '=..'. A number that is "
+            "out of its bounds is brought within them. Changes are taken from the page itself alone: "
+            "Sec-Fetch-Site must be same-origin, or Origin this host.",
         },
         "servers": [{"url": "..", "description": "the root of the web interface, relative to this document"}],
         "security": [{}, {"basic": []}],

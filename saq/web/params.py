@@ -1,7 +1,7 @@
 """What a query may say.
 
-Owns the parameters of routes: what they are called, what they may be, and what becomes of what they may not be. Must not
-know any route.
+Owns the parameters of routes: what they are called, what they may be, and what becomes of what they may not
+be. Must not know any route.
 """
 
 from __future__ import annotations

@@ -1,0 +1,183 @@
+"""What the queues did, minute by minute, up to three days back.
+
+Owns how samples and buckets of several queues become the columns of a chart. Must not know how they are
+stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from saq.queue.base import Queue
+from saq.queue.history import Buckets, History, add_up, levels, percentiles, rates
+from saq.queue.views import COUNTERS
+from saq.web.call import Call, Site
+from saq.web.http import Response, json_response
+from saq.web.present import SHARES, spread
+from saq.web.views import every
+
+#: As far back as anything is written down.
+MINUTES = 72 * 60
+#: Of how many minutes waits and run times are said as they are "recently".
+RECENT = 10
+#: Functions that are listed, those first that ended most.
+FUNCTIONS = 50
+#: Points of a chart, at the most; and how many minutes may lie between two.
+_POINTS = 150
+_STEPS = (1, 2, 3, 5, 10, 15, 30)
+_MINUTE = 60_000
+_HOUR = 60 * _MINUTE
+_LEVELS = ("queued", "active", "scheduled")
+
+
+async def of_all(call: Call) -> Response:
+    """All queues together."""
+
+    async def read(queue: Queue) -> tuple[int, History]:
+        return await _read(call.site, queue, call.params["minutes"])
+
+    found, unavailable = await every.ask(call.site, read)
+    return json_response(_drawn(found, call.params["minutes"], unavailable))
+
+
+async def of_queue(call: Call) -> Response:
+    """One queue."""
+    found = await _read(call.site, call.queue, call.params["minutes"])
+    return json_response(_drawn([found], call.params["minutes"], []))
+
+
+async def recent(site: Site, queue: Queue) -> dict[str, Any]:
+    """How long the jobs of the last minutes had waited, and how long they ran."""
+    at, history = await _read(site, queue, RECENT)
+    since = at // _MINUTE - RECENT
+    return {
+        "minutes": RECENT,
+        "wait": spread(_sum(_later(history.waits, since))),
+        "run": spread(_sum(_later(history.runs, since))),
+    }
+
+
+def _later(by_minute: dict[int, Buckets], since: int) -> list[Buckets]:
+    return [buckets for minute, buckets in by_minute.items() if minute > since]
+
+
+async def _read(site: Site, queue: Queue, minutes: int) -> tuple[int, History]:
+    """What is written down of so many minutes, and the clock by which it was."""
+    at = int(await queue.server_time() * 1000)
+    hour = at // _HOUR
+    wanted = range((at - minutes * _MINUTE) // _HOUR, hour + 1)
+    known = site.hours
+    for key in [key for key in known if key[0] == queue.name and not hour - MINUTES // 60 <= key[1] < hour]:
+        del known[key]
+    # What is over does not change any more. It is asked for hour by hour, so that it can be kept by the hour.
+    missing = [hour for hour in wanted if (queue.name, hour) not in known]
+    read = await asyncio.gather(*(queue.views.history([hour]) for hour in missing))
+    by_hour = dict(zip(missing, read, strict=True))
+    known.update({(queue.name, past): by_hour[past] for past in missing if past < hour})
+    return at, _joined([by_hour[one] if one in by_hour else known[queue.name, one] for one in wanted])
+
+
+def _joined(parts: Sequence[History]) -> History:
+    """Hours that follow each other, as one."""
+    if len(parts) == 1:
+        return parts[0]
+    whole = History([], {}, {}, {})
+    for part in parts:
+        whole.samples.extend(part.samples)
+        whole.waits.update(part.waits)
+        whole.runs.update(part.runs)
+        for function, (failed, runs) in part.functions.items():
+            before, sums = whole.functions.get(function, (0, {}))
+            whole.functions[function] = (before + failed, _sum((sums, runs)))
+    return whole
+
+
+def _sum(parts: Iterable[Buckets]) -> dict[int, int]:
+    sums: dict[int, int] = {}
+    for part in parts:
+        add_up(sums, part)
+    return sums
+
+
+def _drawn(
+    found: Sequence[tuple[int, History]], minutes: int, unavailable: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Columns of one length: what happened between ``times[i]`` and ``step`` seconds later. The last step is not
+    over."""
+    at = max((at for at, _ in found), default=0)
+    step = next((step for step in _STEPS if minutes <= step * _POINTS), _STEPS[-1])
+    last = at // _MINUTE // step * step
+    first = last - (minutes // step - 1) * step
+    edges = [minute * _MINUTE for minute in range(first, last + step + 1, step)]
+    histories = [history for _, history in found]
+    functions = _functions(histories)
+    return {
+        "now": at,
+        "minutes": minutes,
+        "step": step * 60,
+        "unavailable": list(unavailable),
+        "times": [edge // 1000 for edge in edges[:-1]],
+        **_counted(histories, edges),
+        **_levels(histories, edges),
+        "wait": _spreads([history.waits for history in histories], first, step, len(edges) - 1),
+        "run": _spreads([history.runs for history in histories], first, step, len(edges) - 1),
+        "totals": {
+            "wait": spread(_sum(b for h in histories for m, b in h.waits.items() if m >= first)),
+            "run": spread(_sum(b for h in histories for m, b in h.runs.items() if m >= first)),
+        },
+        "functions": functions,
+    }
+
+
+def _counted(histories: Sequence[History], edges: Sequence[int]) -> dict[str, list[float | None]]:
+    grown = [rates(history.samples, edges) for history in histories]
+    return {
+        name: [_total(values) for values in zip(*(rate[i] for rate in grown), strict=True)]
+        for i, name in enumerate(COUNTERS)
+    }
+
+
+def _levels(histories: Sequence[History], edges: Sequence[int]) -> dict[str, list[float | None]]:
+    found = [levels(history.samples, edges) for history in histories]
+    return {
+        name: [
+            _total([None if sample is None else getattr(sample, name) for sample in samples])
+            for samples in zip(*found, strict=True)
+        ]
+        for name in _LEVELS
+    }
+
+
+def _total(values: Iterable[float | None]) -> float | None:
+    """Of queues of which nothing is known, nothing is added."""
+    known = [value for value in values if value is not None]
+    return round(sum(known), 3) if known else None
+
+
+def _spreads(
+    queues: Sequence[dict[int, Buckets]], first: int, step: int, number: int
+) -> dict[str, list[Any]]:
+    sums: list[dict[int, int]] = [{} for _ in range(number)]
+    for by_minute in queues:
+        for minute, buckets in by_minute.items():
+            if 0 <= (place := (minute - first) // step) < number:
+                add_up(sums[place], buckets)
+    shares = [percentiles(buckets, SHARES) for buckets in sums]
+    return {
+        "count": [sum(buckets.values()) for buckets in sums],
+        **{name: [share[i] for share in shares] for i, name in enumerate(("p50", "p95", "p99"))},
+    }
+
+
+def _functions(histories: Sequence[History]) -> list[dict[str, Any]]:
+    """By function, of the whole hours that are touched."""
+    sums: dict[str, tuple[int, dict[int, int]]] = {}
+    for history in histories:
+        for name, (failed, runs) in history.functions.items():
+            before, buckets = sums.setdefault(name, (0, {}))
+            add_up(buckets, runs)
+            sums[name] = (before + failed, buckets)
+    rows = [{"function": name, "failed": failed, **spread(runs)} for name, (failed, runs) in sums.items()]
+    return sorted(rows, key=lambda row: (-row["count"], row["function"]))[:FUNCTIONS]
