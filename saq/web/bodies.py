@@ -47,7 +47,8 @@ def _check(value: Any, schema: Schema, what: str) -> None:
             return
         schema = schema["anyOf"][0]
     kind: str = schema["type"]
-    if not isinstance(value, _KINDS[kind]) or isinstance(value, bool):
+    fits: bool = isinstance(value, _KINDS[kind])
+    if not fits or isinstance(value, bool):
         raise _wrong(f"{what} is to be of the type {kind}")
     if "enum" in schema and value not in schema["enum"]:
         raise _wrong(f"{what} is one of: {', '.join(schema['enum'])}")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"\{(\w+)\}")
 _ERRORS = {
     "401": "no password, or a wrong one",
-    "403": "from elsewhere, or the interface is read-only",
+    "403": "from elsewhere, not said to be JSON, or the interface is read-only",
     "404": "there is no such thing",
     "500": "something is wrong here; the log says what",
     "503": "Redis is not available at present",
@@ -28,7 +28,6 @@ _CHANGE_ERRORS = {
     "400": "the body is not JSON",
     "409": "too late, or not at this time: nothing was changed",
     "413": "the body is too large",
-    "415": "the body is not said to be JSON",
     "422": "a value of the body that cannot be",
 }
 

@@ -23,8 +23,8 @@ View = Callable[[Call], Awaitable[Response]]
 class Route(NamedTuple):
     """A path, with ``{queue}`` and the like for any one segment, and what answers there.
 
-    GET answers HEAD as well. POST changes something, and nothing else does. A last segment ``{name...}`` stands
-    for all that follow.
+    GET answers HEAD as well. POST changes something, and nothing else does. A last segment ``{name...}``
+    stands for all that follow.
 
     Args:
         summary: what it does, in a line; "" for what is no part of the API.

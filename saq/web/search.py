@@ -99,8 +99,8 @@ class Found:
 
 
 async def find(queue: Queue, state: State, after: Cursor | None, wanted: Filter, limit: int) -> Found:
-    """Looks for up to ``limit`` jobs; if the cursor says since when one searches, only for those that were there
-    at that time."""
+    """Looks for up to ``limit`` jobs; if the cursor says since when one searches, only for those that were
+    there at that time."""
     began = after.began if after is not None else 0
     find = limit if wanted.open and not began else LOOK
     part = await queue.views.browse(state, after.mark if after is not None else None, look=LOOK, find=find)

@@ -104,8 +104,8 @@ def _sum(parts: Iterable[Buckets]) -> dict[int, int]:
 def _drawn(
     found: Sequence[tuple[int, History]], minutes: int, unavailable: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Columns of one length: what happened between ``times[i]`` and ``step`` seconds later. The last step is not
-    over."""
+    """Columns of one length: what happened between ``times[i]`` and ``step`` seconds later. The last step is
+    not over."""
     at = max((at for at, _ in found), default=0)
     step = next((step for step in _STEPS if minutes <= step * _POINTS), _STEPS[-1])
     last = at // _MINUTE // step * step
