@@ -93,7 +93,7 @@ def test_a_stream_that_stays_silent_is_given_up(look: Open, stage: Stage, queue:
     expect(page.locator(".live")).to_have_text("Polling")
 
 
-def test_a_redis_that_is_away_is_said_and_found_again(look: Open, guard: Guard, own_stage: Stage) -> None:
+def test_a_redis_that_is_away_is_said_and_found_again(own_stage: Stage, look: Open, guard: Guard) -> None:
     stage = own_stage
     guard.allowed.add("503")
     queue = stage.queue("lonely")
