@@ -68,10 +68,10 @@ def percentiles(buckets: Buckets, shares: Sequence[float]) -> list[float | None]
     for share in shares:
         left = share * total
         for bucket, count in ordered:
-            low, high = bounds(bucket)
             if left <= count:
                 break
             left -= count
+        low, high = bounds(bucket)
         found.append(round(1000 * (low + (high - low) * min(1.0, left / count)), 3))
     return found
 

@@ -30,7 +30,7 @@ class Site:
         read_only: whether nothing may be changed.
         live: what is measured while somebody watches.
         document: the whole API, as OpenAPI has it.
-        hours: of each queue what is written down of hours that are over.
+        past: of queue and minutes what is written down of the hours that are over, and which hours these are.
     """
 
     queues: Mapping[str, Queue]
@@ -38,7 +38,7 @@ class Site:
     read_only: bool
     live: Live
     document: Mapping[str, Any]
-    hours: dict[tuple[str, int], History] = field(default_factory=dict)
+    past: dict[tuple[str, int], tuple[range, History]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

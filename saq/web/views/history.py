@@ -7,11 +7,12 @@ stored.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from saq.queue.base import Queue
-from saq.queue.history import Buckets, History, add_up, levels, percentiles, rates
+from saq.queue.history import Buckets, History, Sample, add_up, levels, percentiles, rates
 from saq.queue.views import COUNTERS
 from saq.web.call import Call, Site
 from saq.web.http import Response, json_response
@@ -29,17 +30,16 @@ _POINTS = 150
 _STEPS = (1, 2, 3, 5, 10, 15, 30)
 _MINUTE = 60_000
 _HOUR = 60 * _MINUTE
+#: Of each queue so many stretches of time are remembered: there are four buttons on the page.
+_REMEMBERED = 8
 _LEVELS = ("queued", "active", "scheduled")
 
 
 async def of_all(call: Call) -> Response:
     """All queues together."""
-
-    async def read(queue: Queue) -> tuple[int, History]:
-        return await _read(call.site, queue, call.params["minutes"])
-
-    found, unavailable = await every.ask(call.site, read)
-    return json_response(_drawn(found, call.params["minutes"], unavailable))
+    minutes = call.params["minutes"]
+    found, unavailable = await every.ask(call.site, lambda queue: _read(call.site, queue, minutes))
+    return json_response(_drawn(found, minutes, unavailable))
 
 
 async def of_queue(call: Call) -> Response:
@@ -63,34 +63,58 @@ def _later(by_minute: dict[int, Buckets], since: int) -> list[Buckets]:
     return [buckets for minute, buckets in by_minute.items() if minute > since]
 
 
+def _step_of(minutes: int) -> int:
+    return next((step for step in _STEPS if minutes <= step * _POINTS), _STEPS[-1])
+
+
 async def _read(site: Site, queue: Queue, minutes: int) -> tuple[int, History]:
     """What is written down of so many minutes, and the clock by which it was."""
     at = int(await queue.server_time() * 1000)
-    hour = at // _HOUR
-    wanted = range((at - minutes * _MINUTE) // _HOUR, hour + 1)
-    known = site.hours
-    for key in [key for key in known if key[0] == queue.name and not hour - MINUTES // 60 <= key[1] < hour]:
-        del known[key]
-    # What is over does not change any more. It is asked for hour by hour, so that it can be kept by the hour.
-    missing = [hour for hour in wanted if (queue.name, hour) not in known]
-    read = await asyncio.gather(*(queue.views.history([hour]) for hour in missing))
-    by_hour = dict(zip(missing, read, strict=True))
-    known.update({(queue.name, past): by_hour[past] for past in missing if past < hour})
-    return at, _joined([by_hour[one] if one in by_hour else known[queue.name, one] for one in wanted])
+    hour, first = at // _HOUR, (at - minutes * _MINUTE) // _HOUR
+    step = _step_of(minutes)
+    # What is over does not change any more: it is read and added up once an hour.
+    known = site.past.get((queue.name, minutes))
+    if known is None or known[0] != range(first, hour):
+        hours = await asyncio.gather(*(_hour(queue, past, step) for past in range(first, hour)))
+        known = (range(first, hour), _joined(hours))
+        while len(site.past) >= _REMEMBERED * len(site.queues):
+            del site.past[next(iter(site.past))]
+        site.past[queue.name, minutes] = known
+    return at, _joined([known[1], await _hour(queue, hour, step)])
+
+
+async def _hour(queue: Queue, hour: int, step: int) -> History:
+    """An hour, what belongs to one step of it added up. An hour has a whole number of steps."""
+    found = await queue.views.history([hour])
+    if step == 1:
+        return found
+    samples: dict[int, list[Sample]] = defaultdict(list)
+    for sample in found.samples:
+        samples[sample.at // _MINUTE // step].append(sample)
+    # The first and the last of a step: its edges lie between the last one of a step and the first of the next.
+    ends = [end for some in samples.values() for end in dict.fromkeys((some[0], some[-1]))]
+    return History(ends, _stepped(found.waits, step), _stepped(found.runs, step), found.functions)
+
+
+def _stepped(by_minute: dict[int, Buckets], step: int) -> dict[int, Buckets]:
+    sums: defaultdict[int, dict[int, int]] = defaultdict(dict)
+    for minute, buckets in by_minute.items():
+        add_up(sums[minute // step * step], buckets)
+    return dict(sums)
 
 
 def _joined(parts: Sequence[History]) -> History:
     """Hours that follow each other, as one."""
-    if len(parts) == 1:
-        return parts[0]
     whole = History([], {}, {}, {})
+    sums: dict[str, dict[int, int]] = defaultdict(dict)
     for part in parts:
         whole.samples.extend(part.samples)
         whole.waits.update(part.waits)
         whole.runs.update(part.runs)
         for function, (failed, runs) in part.functions.items():
-            before, sums = whole.functions.get(function, (0, {}))
-            whole.functions[function] = (before + failed, _sum((sums, runs)))
+            before, _ = whole.functions.get(function, (0, {}))
+            add_up(sums[function], runs)
+            whole.functions[function] = (before + failed, sums[function])
     return whole
 
 
@@ -107,7 +131,7 @@ def _drawn(
     """Columns of one length: what happened between ``times[i]`` and ``step`` seconds later. The last step is
     not over."""
     at = max((at for at, _ in found), default=0)
-    step = next((step for step in _STEPS if minutes <= step * _POINTS), _STEPS[-1])
+    step = _step_of(minutes)
     last = at // _MINUTE // step * step
     first = last - (minutes // step - 1) * step
     edges = [minute * _MINUTE for minute in range(first, last + step + 1, step)]
@@ -159,11 +183,12 @@ def _total(values: Iterable[float | None]) -> float | None:
 def _spreads(
     queues: Sequence[dict[int, Buckets]], first: int, step: int, number: int
 ) -> dict[str, list[Any]]:
-    sums: list[dict[int, int]] = [{} for _ in range(number)]
+    parts: list[list[Buckets]] = [[] for _ in range(number)]
     for by_minute in queues:
         for minute, buckets in by_minute.items():
             if 0 <= (place := (minute - first) // step) < number:
-                add_up(sums[place], buckets)
+                parts[place].append(buckets)
+    sums = [some[0] if len(some) == 1 else _sum(some) for some in parts]
     shares = [percentiles(buckets, SHARES) for buckets in sums]
     return {
         "count": [sum(buckets.values()) for buckets in sums],
