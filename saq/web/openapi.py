@@ -45,8 +45,8 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
             "version": __version__,
             "description": "What the queues do, and the few things one may do to them. A name in a path is "
             "percent-encoded; the names '', '.' and '..' are written '=', '=.' and '=..'. A number that is "
-            "out of its bounds is brought within them. Changes are taken from the page itself alone: "
-            "Sec-Fetch-Site must be same-origin, or Origin this host.",
+            "out of its bounds is brought within them, and what is none counts as the default. Changes are "
+            "taken from the page itself alone: Sec-Fetch-Site must be same-origin, or Origin this host.",
         },
         "servers": [{"url": "..", "description": "the root of the web interface, relative to this document"}],
         "security": [{}, {"basic": []}],
@@ -86,7 +86,7 @@ def _operation(route: Route) -> dict[str, Any]:
     }
     if route.body:
         operation["requestBody"] = {
-            "required": False,
+            "required": "oneOf" in SCHEMAS[route.body],
             "content": {"application/json": {"schema": ref(route.body)}},
         }
     return operation

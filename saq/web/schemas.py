@@ -217,16 +217,19 @@ SCHEMAS: dict[str, Schema] = {
         state=one_of("queued", "scheduled", "active", "aborting", "finished", "complete", "failed", "aborted")
     ),
     "Seconds": some(seconds=NUMBER),
-    "Bulk": some(
-        keys={**listed(TEXT, 250), "minItems": 1},
-        state=_SEEN,
-        match={
-            **some(
-                state=one_of(*STATES),
-                **{name: maybe(TEXT) for name in ("function", "status", "text", "worker", "group")},
-            ),
-            "required": ["state"],
-        },
-        cursor=maybe(TEXT),
-    ),
+    "Bulk": {
+        **some(
+            keys={**listed(TEXT, 250), "minItems": 1},
+            state=_SEEN,
+            match={
+                **some(
+                    state=one_of(*STATES),
+                    **{name: maybe(TEXT) for name in ("function", "status", "text", "worker", "group")},
+                ),
+                "required": ["state"],
+            },
+            cursor=maybe(TEXT),
+        ),
+        "oneOf": [{"required": ["keys"]}, {"required": ["match"]}],
+    },
 }

@@ -91,7 +91,7 @@ async def _hour(queue: Queue, hour: int, step: int) -> History:
     samples: dict[int, list[Sample]] = defaultdict(list)
     for sample in found.samples:
         samples[sample.at // _MINUTE // step].append(sample)
-    # The first and the last of a step: its edges lie between the last one of a step and the first of the next.
+    # The first and the last of a step: an edge lies between the last of one and the first of the next.
     ends = [end for some in samples.values() for end in dict.fromkeys((some[0], some[-1]))]
     return History(ends, _stepped(found.waits, step), _stepped(found.runs, step), found.functions)
 
