@@ -26,7 +26,16 @@ from saq.web.views import every, jobs
 logger = logging.getLogger("saq")
 
 _OFFSET = re.compile(r"UTC([+-])(\d\d):(\d\d)")
-#: How the second comes: last in a cron line here, first in the words' grammar.
+_SHORTHANDS = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+#: Fields of a line with seconds, which come last here and first in cron-descriptor.
 _WITH_SECONDS = 6
 
 
@@ -118,7 +127,7 @@ def words(expression: str) -> str:
         from cron_descriptor import Options, get_description
     except ImportError:  # the extra `web` brings it
         return expression
-    fields = expression.split()
+    fields = _SHORTHANDS.get(expression, expression).split()
     if len(fields) == _WITH_SECONDS:
         fields = [fields[-1], *fields[:-1]]
     options = Options()
