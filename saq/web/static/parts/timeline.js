@@ -41,7 +41,7 @@ function Attempt({ attempt, base, share }) {
     <span class="took n">${ended ? span(ended - started) : html`<${Since} at=${started} base=${base} how="for" what="started" />`}</span>
     <time title=${clock(started)}>${clock(started)}</time>
     <span class="where cut mono" title=${worker}>${shown(worker)}</span>
-    <span class="track" aria-hidden="true"><i style=${{ left: share(started), width: `calc(${share(until)} - ${share(started)})` }}></i></span>
+    <span class="track" aria-hidden="true"><i style=${{ left: `min(${share(started)}, calc(100% - 3px))`, width: `calc(${share(until)} - ${share(started)})` }}></i></span>
     ${error &&
     !LAST.includes(outcome) &&
     html`<div class="error">
