@@ -112,6 +112,8 @@ async def test_every_action_in_every_state(face: Face, queue: Queue, worker: Que
         ("abort", "queued", "active"),
         ("abort", "scheduled", "queued"),
         ("run", "scheduled", "complete"),
+        ("delete", "failed", "complete"),
+        ("retry", "aborted", "failed"),
     ],
 )
 async def test_an_action_is_meant_for_what_was_seen(
@@ -140,6 +142,18 @@ async def test_some_by_their_keys(face: Face, queue: Queue, worker: Queue) -> No
     answer = (await bulk(face, "delete", keys=["aborted", "scheduled"], state="scheduled")).json
     assert [one["error"] for one in answer["refused"]] == ["moved_on"]
     assert await status(queue, "aborted") is Status.ABORTED
+
+
+async def test_some_that_have_come_to_another_end(face: Face, queue: Queue, worker: Queue) -> None:
+    await in_every_state(queue, worker)
+    answer = (await bulk(face, "delete", keys=["failed", "complete", "nothing"], state="failed")).json
+    assert (answer["matched"], answer["done"]) == (3, 1)
+    assert [(one["key"], one["error"]) for one in answer["refused"]] == [
+        ("complete", "moved_on"),
+        ("nothing", "no_such_job"),
+    ]
+    answer = (await bulk(face, "delete", keys=["complete", "aborted"], state="finished")).json
+    assert (answer["done"], answer["refused"]) == (2, [])
 
 
 async def test_all_that_match_slice_by_slice(face: Face, queue: Queue) -> None:

@@ -52,6 +52,8 @@ _TOO_LATE = {
     ("abort", "finished"): ("finished", "It had ended already: nothing was changed."),
     ("delete", "active"): ("running", "It is running: nothing was changed. Abort it first."),
 }
+#: Of what has ended, how it did.
+_ENDS = ("complete", "failed", "aborted")
 _MOVED_ON = "It is {} by now: nothing was changed."
 _GONE = ("no_such_job", "There is no job of this key, or it is kept no longer.")
 _NO_TIME = ("no_time", "There was no time for it: nothing was changed. Ask again.")
@@ -64,8 +66,8 @@ def on_one(action: str) -> View:
 
     async def view(call: Call) -> Response:
         seen = await jobs.read(call)
-        only = _place(call.body.get("state"))
-        if not await _do(call.queue, action, seen.key, only):
+        state = call.body.get("state")
+        if _is_other(seen, state) or not await _do(call.queue, action, seen.key, _place(state)):
             code, message = _why_not(action, (await call.queue.views.jobs([seen.key]))[0])
             raise HttpError(404 if code == _GONE[0] else 409, code, message)
         _log(call, f"{_DONE[action]} the job {seen.key!r}")
@@ -96,16 +98,23 @@ def on_many(action: str) -> View:
 
 
 async def _on_keys(call: Call, action: str) -> dict[str, Any]:
-    keys = list(dict.fromkeys(call.body["keys"]))
-    done, reached, refused = await _do_all(call, action, keys, _place(call.body.get("state")))
-    refused += [_refusal(call, key, *_NO_TIME) for key in keys[reached:]]
+    given = list(dict.fromkeys(call.body["keys"]))
+    state = call.body.get("state")
+    keys, refused = given, []
+    if state in _ENDS:
+        found = dict(zip(given, await call.queue.views.jobs(given), strict=True))
+        others = {key: job for key, job in found.items() if job is not None and _is_other(job, state)}
+        keys = [key for key in given if key not in others]
+        refused = [_refusal(call, key, *_why_not(action, job)) for key, job in others.items()]
+    done, reached, late = await _do_all(call, action, keys, _place(state))
+    refused += late + [_refusal(call, key, *_NO_TIME) for key in keys[reached:]]
     return {
         "now": now(),
-        "total": len(keys),
+        "total": len(given),
         "position": 0,
-        "searched": len(keys),
+        "searched": len(given),
         "next": None,
-        "matched": len(keys),
+        "matched": len(given),
         "done": done,
         "refused": refused,
     }
@@ -184,22 +193,28 @@ def _refusal(call: Call, key: str, error: str, message: str) -> dict[str, Any]:
     }
 
 
+def _is_other(job: Job, state: str | None) -> bool:
+    """Whether a job has come to another end than the one that somebody has seen. That it ended, its place
+    says; how, it does not."""
+    return state in _ENDS and state_of(job) != state
+
+
 def _place(state: str | None) -> Place | None:
     """Where a job is whose state somebody has seen: the action is meant for it there."""
-    return None if state is None else PLACES[state if state in PLACES else "finished"]
+    return None if state is None else PLACES[state]
 
 
 async def pause(call: Call) -> Response:
     """Hands out no more jobs; what runs goes on."""
     await call.queue.pause()
-    _log(call, "paused the handing out")
+    _log(call, "paused the jobs")
     return await _paused(call, "It is paused: what runs goes on, and nothing else starts.")
 
 
 async def resume(call: Call) -> Response:
     """Hands out jobs again."""
     await call.queue.resume()
-    _log(call, "resumed the handing out")
+    _log(call, "resumed the jobs")
     return await _paused(call, "It hands out jobs again.")
 
 

@@ -194,7 +194,7 @@ function Bulk({ path, state, match, selected, page, all, select, clear, then }) 
   const number = matching ?? selected.keys.size;
   const more = matching === null && (page?.next || match.cursor);
   const act = async (action) => {
-    const part = matching === null ? { path, keys: [...selected.keys], state: listed(state) } : { path, match };
+    const part = matching === null ? { path, keys: [...selected.keys], state } : { path, match };
     if (await actOnMany(action, [part], number, matching === null ? "" : "all that match")) then();
   };
   const count_ = async () => {
@@ -210,9 +210,6 @@ function Bulk({ path, state, match, selected, page, all, select, clear, then }) 
     <button type="button" class="small link" onClick=${clear}>Clear</button>
   </div>`;
 }
-
-/** A state as the place where jobs were seen in. */
-const listed = (state) => (state === "finished" ? "complete" : state);
 
 function Pager({ answer, cursor, trail, page, jobs }) {
   const follows = answer.next !== null;
