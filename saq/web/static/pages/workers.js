@@ -71,7 +71,7 @@ function Worker({ worker, base, then }) {
     ["Up for", html`<${Since} at=${worker.started} base=${base} how="for" what="started" />`],
     ["Seen", html`<${Since} at=${worker.seen} base=${base} what="seen" />`],
     ["Lease", html`<${Lease} worker=${worker} base=${base} />`],
-    ["SAQ / Python", worker.version ? `${worker.version} / ${worker.python}` : "–"],
+    ["Version", html`<span title=${`Python ${worker.python ?? "unknown"}`}>${worker.version ?? "–"}</span>`],
     ["Process", worker.pid === null ? "–" : String(worker.pid)],
     ["Complete", count(stats?.complete)],
     ["Failed", count(stats?.failed)],
