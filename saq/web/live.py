@@ -36,7 +36,7 @@ BEAT = 15.0
 MAX_STREAMS = 64
 
 COLUMNS = (
-    *("at", "queued", "scheduled", "active", "failed_kept"),
+    *("at", "queued", "scheduled", "active", "finished", "failed_kept"),
     *COUNTERS,
     *("waiting_ms", "paused", "workers"),
 )
@@ -109,7 +109,7 @@ class Live:
             at = samples[-1][0] + 1  # the clock went back
         samples.append(
             [
-                *(at, counts.queued, counts.scheduled, counts.active, counts.failed),
+                *(at, counts.queued, counts.scheduled, counts.active, counts.finished, counts.failed),
                 *(counts.stats[counter] for counter in COUNTERS),
                 max(0, counts.now - counts.oldest) if counts.oldest else 0,
                 counts.paused,

@@ -40,7 +40,7 @@ let source = null;
 let timer = 0;
 let watch = 0;
 
-const CHANGING = ["queued", "scheduled", "active", "failed_kept", "enqueued", "complete", "failed", "aborted", "retried", "paused", "workers"];
+const CHANGING = ["queued", "scheduled", "active", "finished", "failed_kept", "enqueued", "complete", "failed", "aborted", "retried", "paused", "workers"];
 
 function take(data) {
   const names = new Set();
