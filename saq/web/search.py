@@ -61,7 +61,7 @@ class Filter:
         return not self.text or self._says(job, error, self.text.lower())
 
     def _says(self, job: Job, error: str | None, text: str) -> bool:
-        if any(text in said.lower() for said in (job.key, job.function, error) if said):
+        if any(text in str(said).lower() for said in (job.key, job.function, error) if said):
             return True
         kwargs = self.presenter.seen("kwargs", job.kwargs, job) if job.kwargs else None
         return kwargs is not None and text in value(kwargs, SEARCHED).lower()

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 ENOUGH = 1_000_000
 #: Jobs that are read in one call, where the list is not the server's own.
 PART = 50
+#: And so many, where all that is wanted of them is a word.
+FEW = 10
 #: Of running jobs so many are looked at: those whose leases end first.
 MOST_ACTIVE = 5_000
 MOST_WORKERS = 500
@@ -145,6 +147,19 @@ class RedisViews(Views):
             found += [
                 self._stored(key, entry) if entry else None for key, entry in zip(part, entries, strict=True)
             ]
+        return found
+
+    async def functions_of(self, keys: Sequence[str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        size = 0
+        for i in range(0, len(keys), FEW):
+            part = keys[i : i + FEW]
+            for key, entry in zip(part, await self._read(part), strict=True):
+                if entry:
+                    size += len(entry[1])
+                    found[key] = str(self._stored(key, entry).function)
+            if size >= ENOUGH:
+                break
         return found
 
     async def _read(self, keys: Iterable[str]) -> list[Any]:

@@ -48,11 +48,7 @@ async def _read(queue: Queue) -> tuple[int, list[dict[str, Any]]]:
     for job in sorted(view.running, key=lambda job: job.started):
         running[job.worker].append(job)
     listed = [job.key for some in running.values() for job in some[:OF_ONE]][:LOOKED_UP]
-    found = await queue.views.jobs(listed)
-    functions = {
-        key: None if job is None else str(job.function)[: present.SHORT]
-        for key, job in zip(listed, found, strict=True)
-    }
+    functions = await queue.views.functions_of(listed)
     known = {worker.id: worker for worker in view.workers}
     # A worker that has jobs and no registration has died, or was cut off.
     ids = [*known, *(id for id in running if id not in known)]
@@ -65,7 +61,7 @@ def _shown(
     id: str,
     worker: WorkerView | None,
     running: list[Running],
-    functions: Mapping[str, str | None],
+    functions: Mapping[str, str],
 ) -> dict[str, Any]:
     about = worker.about if worker is not None else {}
     known = present.worker(worker.info) if worker is not None else None
@@ -92,7 +88,7 @@ def _shown(
             {
                 "key": job.key,
                 "path": paths.join("queues", queue.name, "jobs", job.key),
-                "function": functions.get(job.key),
+                "function": _text(functions.get(job.key)),
                 "started": job.started,
             }
             for job in running[:OF_ONE]
