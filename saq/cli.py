@@ -26,6 +26,7 @@ class Verb(NamedTuple):
 
 VERBS = {
     "demo": Verb("[FOLDER]", "a server, a worker and real jobs, from nothing", "saq.demo"),
+    "web": Verb("SETTINGS ...", "the web interface of one or more queues, by itself", "saq.serve"),
     "repair": Verb("SETTINGS", "checks what Redis holds of a queue, and mends it", "saq.repair"),
 }
 _VERB_LINES = "\n".join(

@@ -102,7 +102,7 @@ FLOORS = [
     ["saq"],  # the public door itself
     ["saq.settings"],
     ["saq.runner", "saq.demo"],
-    ["saq.repair"],
+    ["saq.repair", "saq.serve"],
     ["saq.cli"],
     ["saq.__main__"],
 ]

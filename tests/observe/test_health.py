@@ -17,6 +17,8 @@ from saq.observe import health
 from saq.observe.monitor import Monitor
 from saq.observe.server import serve
 from saq.queue.redis import RedisQueue
+from saq.web.app import WebApp
+from saq.web.http import Request
 from tests.conftest import MakeServer
 from tests.observe.support import Answer, free_ports, get
 from tests.processes import APP, ROOT
@@ -275,27 +277,14 @@ async def test_nobody_watches_unless_asked(queue: RedisQueue, client: RedisQueue
 
 
 # The web interface ------------------------------------------------------------------------------------------
-# Its routes are tested with all others in tests/web; here it is what the views say.
+# Its routes are tested with all others in tests/web; here it is what they answer.
 
 
-def call_of(*queues: RedisQueue, accept: str = "") -> Any:
-    from saq.web.call import Call, Site
-    from saq.web.http import Request
-    from saq.web.live import Live
-    from saq.web.present import Presenter
-
-    known = {queue.name: queue for queue in queues}
-    site = Site(known, Presenter(None, False), False, Live(known))
-    return Call(Request("GET", b"/", {"accept": accept}), site, (), {}, {}, {}, None)
-
-
-def views() -> Any:
-    from saq.web.views import monitoring
-
-    return monitoring
-
-
-def answer_of(response: Any) -> Answer:
+async def ask(path: str, *queues: RedisQueue, accept: str = "") -> Answer:
+    """What a web interface of these queues answers."""
+    app = WebApp(queues)
+    response = await app.handle(Request("GET", path.encode(), {"accept": accept}))
+    await app.close()
     return Answer(response.status, response.headers["Content-Type"], response.body.decode())
 
 
@@ -304,13 +293,13 @@ async def test_the_web_interface_is_ready_if_its_servers_are(
 ) -> None:
     server = make_server()
     other = make_queue(server.url(), name="other")
-    found = answer_of(await views().ready(call_of(client, other)))
+    found = await ask("/ready", client, other)
     assert (found.status, found.json["checks"]) == (
         200,
         {"server": {"ok": True, "queues": {"default": True, "other": True}}},
     )
     server.kill()
-    found = answer_of(await views().ready(call_of(client, other)))
+    found = await ask("/ready", client, other)
     assert found.status == 503
     assert found.json == {
         "ready": False,
@@ -321,11 +310,11 @@ async def test_the_web_interface_is_ready_if_its_servers_are(
 
 async def test_beside_a_worker_it_asks_for_that_as_well(queue: RedisQueue) -> None:
     monitor = Monitor(make_worker(queue, {"nothing": nothing}))
-    found = answer_of(await views().ready(call_of(queue)))
+    found = await ask("/ready", queue)
     assert (found.status, found.json["failing"]) == (503, ["worker", "claim"])
     async with running(monitor.worker):
         await until(lambda: monitor.since_claim is not None)
-        found = answer_of(await views().ready(call_of(queue)))
+        found = await ask("/ready", queue)
         assert found.status == 200
         assert set(found.json["checks"]) == {"worker", "claim", "loop", "server"}
 
@@ -336,7 +325,7 @@ async def test_its_metrics_are_those_of_the_queues_and_of_workers_without_a_port
 ) -> None:
     other = make_queue(name="other")
     await other.enqueue("nothing")
-    found = answer_of(await views().metrics(call_of(client, other, accept=accept)))
+    found = await ask("/metrics", client, other, accept=accept)
     assert found.status == 200
     assert ("openmetrics" in found.content_type) is bool(accept)
     assert found.value("saq_queue_jobs", queue="default", state="queued") == 0
@@ -345,11 +334,11 @@ async def test_its_metrics_are_those_of_the_queues_and_of_workers_without_a_port
     monitor = Monitor(make_worker(queue, {"nothing": nothing}))
     async with running(monitor.worker):
         await client.apply("nothing")
-        found = answer_of(await views().metrics(call_of(queue, other, accept=accept)))
+        found = await ask("/metrics", queue, other, accept=accept)
         assert found.value("saq_jobs_started_total", function="nothing") == 1
         assert found.value("saq_worker_slots", queue="default") == 10
         async with serve(monitor, 0):
-            found = answer_of(await views().metrics(call_of(queue, other, accept=accept)))
+            found = await ask("/metrics", queue, other, accept=accept)
             assert found.values("saq_worker_slots") == {}
             assert found.value("saq_queue_jobs_completed_total", queue="default") == 1
 
@@ -360,7 +349,7 @@ async def test_a_server_that_is_away_is_no_error_of_its_metrics(
     server = make_server()
     queue = make_queue(server.url())
     server.kill()
-    found = answer_of(await views().metrics(call_of(queue)))
+    found = await ask("/metrics", queue)
     assert found.status == 200
     assert found.value("saq_queue_up", queue="default") == 0
     assert found.values("saq_queue_workers") == {}
@@ -375,22 +364,19 @@ sys.modules["prometheus_client"] = None
 def test_without_the_library_the_page_of_metrics_says_what_is_missing() -> None:
     code = f"""{WITHOUT_THE_LIBRARY}
 import asyncio
-from saq.web.call import Call, Site
-from saq.web.http import HttpError, Request
-from saq.web.live import Live
-from saq.web.present import Presenter
-from saq.web.views import monitoring
-site = Site({{}}, Presenter(None, False), False, Live({{}}))
-call = Call(Request("GET", b"/"), site, (), {{}}, {{}}, {{}}, None)
-print((asyncio.run(monitoring.ready(call))).status)
-try:
-    asyncio.run(monitoring.metrics(call))
-except HttpError as error:
-    print(error.status, error.message)
+from saq.web.app import WebApp
+from saq.web.http import Request
+for path in (b"/ready", b"/metrics"):
+    response = asyncio.run(WebApp([]).handle(Request("GET", path)))
+    print(response.status, response.body.decode() if response.status != 200 else "")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
-    said = '200\n501 This needs prometheus-client on the server: pip install "saq[metrics]".\n'
-    assert done.stdout == said, done.stderr
+    said, problem = done.stdout.splitlines()
+    assert said == "200 "
+    assert problem.startswith("501 ")
+    assert json.loads(problem.removeprefix("501 "))["message"] == (
+        'This needs prometheus-client on the server: pip install "saq[metrics]".'
+    )
 
 
 @pytest.mark.parametrize("words", [[], ["--workers", "2"]])
