@@ -10,7 +10,7 @@ from saq.web.http import HttpError, Response, json_response
 
 
 async def metrics(call: Call) -> Response:
-    """The queues as a whole, for Prometheus; and the workers of this process that have no port of their own."""
+    """The queues as a whole, for Prometheus, and the workers of this process without a port of their own."""
     try:
         from saq.observe import metrics as prometheus
     except MissingDependencyError as error:
