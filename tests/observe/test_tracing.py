@@ -432,7 +432,7 @@ async def test_an_enqueue_that_does_not_reach_the_server_is_an_error(
         await queue.enqueue("nothing")
     (send,) = spans.ended()
     assert send.status.status_code is StatusCode.ERROR
-    assert said(send)["error.type"] == "saq.queue.redis.wire.UnreachableError"
+    assert said(send)["error.type"] == f"{UnreachableError.__module__}.UnreachableError"
     assert [event.name for event in send.events] == ["exception"]
 
 
