@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue as queues
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from queue import SimpleQueue
 from typing import NamedTuple
 
 from saq import logs
 from saq.errors import SaqError
 from saq.logs import hide_secrets
 from saq.queue.base import Queue
-from saq.settings import import_settings
+from saq.settings import import_settings, queues_of
 from saq.worker.lifeline import CODES, SIGNALLED, Failed, Lifeline
 from saq.worker.process import NO_LIMITS, Limits, check_health, start
 from saq.worker.signals import Early
@@ -43,6 +43,8 @@ class Work(NamedTuple):
     port: int
     host: str
     insecure: bool
+    metrics_port: int | None
+    metrics_host: str
     limits: Limits
 
     def begin(self, parent: Lifeline | None = None, slot: int = 0) -> int:
@@ -54,10 +56,16 @@ class Work(NamedTuple):
             self.port,
             self.host,
             self.insecure,
+            self._metrics_port(slot),
+            self.metrics_host,
             limits=self.limits,
             parent=parent,
         )
         return CODES[ending] if parent is not None else 0
+
+    def _metrics_port(self, slot: int) -> int | None:
+        """One for each process: the first has the one that was given, the next the one above, and so on."""
+        return self.metrics_port + slot if self.metrics_port else self.metrics_port
 
 
 def run(
@@ -71,6 +79,8 @@ def run(
     port: int = 8080,
     host: str = "127.0.0.1",
     insecure: bool = False,
+    metrics_port: int | None = None,
+    metrics_host: str = "127.0.0.1",
     check: bool = False,
     quiet: bool = False,
     log_format: str = "text",
@@ -95,7 +105,18 @@ def run(
         if check:
             sys.exit(check_health(settings))
         work = Work(
-            settings, verbose, quiet, log_format, web, extra_web_settings, port, host, insecure, limits
+            settings,
+            verbose,
+            quiet,
+            log_format,
+            web,
+            extra_web_settings,
+            port,
+            host,
+            insecure,
+            metrics_port,
+            metrics_host,
+            limits,
         )
         if several:
             sys.exit(_supervise(work, workers, reload, reload_dirs, early))
@@ -121,12 +142,16 @@ def _supervise(work: Work, workers: int, reload: bool, reload_dirs: Sequence[str
         watch = watcher(reload_dirs or ["."])
     found = import_settings(work.settings)
     Worker(**found)  # what is wrong with them is said once, not by each process
-    undertaker = _Undertaker(found["queue"])
+    if work.metrics_port is not None:
+        from saq.observe.server import check as check_ports
+
+        check_ports(work.metrics_port, workers, work.metrics_host)
+    undertaker = _Undertaker(queues_of(found))
     supervisor = Supervisor(
         workers,
         _work,
         (work,),
-        alone={0} if work.web else (),
+        alone=range(workers) if work.metrics_port else {0} if work.web else (),
         bury=undertaker.bury,
         held=early.held,
         watch=watch,
@@ -157,9 +182,9 @@ def _work(parent: Lifeline, slot: int, work: Work) -> None:
 class _Undertaker:
     """Takes away the registrations of workers whose processes have died, in a thread of its own."""
 
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
-        self._dead: queues.SimpleQueue[str | None] = queues.SimpleQueue()
+    def __init__(self, queues: Iterable[Queue]) -> None:
+        self._queues = tuple(queues)
+        self._dead: SimpleQueue[str | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def bury(self, worker: str) -> None:
@@ -174,10 +199,13 @@ class _Undertaker:
             asyncio.run(self._take_away(worker))
 
     async def _take_away(self, worker: str) -> None:
+        await asyncio.gather(*(self._take_away_from(queue, worker) for queue in self._queues))
+
+    async def _take_away_from(self, queue: Queue, worker: str) -> None:
         try:
             async with asyncio.timeout(BURIAL):
-                await self._queue.register(worker, {}, (), 0)  # type: ignore[typeddict-item]
-                await self._queue.disconnect()
+                await queue.register(worker, {}, (), 0)  # type: ignore[typeddict-item]
+                await queue.disconnect()
             logger.info("The registration of the dead worker %s is taken away", worker)
         except Exception as error:
             logger.warning("The registration of the dead worker %s stays until it ends: %s", worker, error)
