@@ -1,4 +1,4 @@
-"""The benchmarks work: a tiny run of this project, its report, its gates, and that a run leaves nothing behind.
+"""The benchmarks work: a tiny run of this project, its report, its gates, and nothing is left behind.
 
 Contenders from outside are not run here: they have environments of their own.
 """
@@ -27,6 +27,7 @@ from benchmarks.gate import calls, contenders, exact, kernels, pipeline, planted
 from benchmarks.gate.imports import imports
 from benchmarks.gate.revisions import probe
 from benchmarks.gate.scenarios import SCENARIOS
+from benchmarks.micro.inputs import CASES
 from benchmarks.progress import Progress
 from benchmarks.server import Target
 from saq import _speedups
@@ -409,8 +410,8 @@ def test_slower_is_what_is_beyond_the_limit_and_beyond_the_control(seconds: bool
     assert not slow.is_slower(0.35)
     assert not made_up_trial(0.7, seconds=seconds).is_slower(0.25)
     # Where the base differs from itself by as much, nothing is said.
-    assert not made_up_trial(1.3, noise=0.5, seconds=seconds).is_slower(0.25)
-    assert made_up_trial(2.5, noise=0.5, seconds=seconds).is_slower(0.25)
+    assert not made_up_trial(1.3, noise=0.8, seconds=seconds).is_slower(0.25)
+    assert made_up_trial(2.5, noise=0.8, seconds=seconds).is_slower(0.25)
     # The head is compared with both copies of the base: what shifts one alone does not shift the verdict.
     assert made_up_trial(1.2, copy=1.2, seconds=seconds).slower.median == pytest.approx(1.2**0.5)
 
@@ -426,7 +427,7 @@ def test_a_table_says_who_was_slower_and_what_was_not_compared() -> None:
         trial.table(
             [
                 made_up_trial(1.3),
-                made_up_trial(1.3, noise=0.5),
+                made_up_trial(1.3, noise=0.8),
                 trial.Trial("lacking", False, absent="AttributeError: enqueue_many"),
                 trial.Trial("broken", False, failures=["Wrong: 3 jobs were lost"]),
             ],
@@ -528,8 +529,8 @@ def test_floors_and_ceilings_can_be_missed(
 ) -> None:
     monkeypatch.setattr(pipeline, "JOBS", 500)
     monkeypatch.setattr(pipeline, "ROUNDS", 1)
-    for floor, held in ((0.0, True), (1e6, False)):
-        monkeypatch.setattr(pipeline, "FLOOR", floor)
+    for limit, held in ((0.0, True), (1e6, False)):
+        monkeypatch.setattr(pipeline, "FLOOR", limit)
         assert pipeline.check(Progress()) is held
     floor = contenders.FLOORS[0]
     ours, theirs = (registry.load(name).best for name in ("saq", floor.contender))
@@ -550,9 +551,9 @@ def test_floors_and_ceilings_can_be_missed(
 def test_a_kernel_above_its_ceiling_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernels, "CASES", kernels.CASES[:2])
+    monkeypatch.setattr(kernels, "CASES", CASES[:2])
     monkeypatch.setattr(kernels, "ROUNDS", 2)
-    first, second = (name for name, *_ in kernels.CASES)
+    first, second = (name for name, *_ in CASES[:2])
     monkeypatch.setattr(kernels, "CEILINGS", {first: 0.001, second: 100.0})
     assert not kernels.check(Progress(), strict=False)
     said = capsys.readouterr().out
