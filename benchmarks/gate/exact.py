@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,9 @@ RECORD = Path(__file__).parent.parent / "baselines" / "counters.json"
 #: What may differ, per operation: numbers that grow a digit on the way, the random heights of a sorted set's
 #: nodes, and answers that arrive in two pieces.
 TOLERANCE = {"trips": 0.0, "bytes in": 1.0, "bytes out": 1.0, "memory": 8.0, "python calls": 0.2}
+#: What depends on the time (a sample each second, a wait that ended early) differs from try to try; what a
+#: change has made different is so in each of them.
+TRIES = 4
 #: Python and the libraries import more or less from version to version; so many more are somebody's import.
 MODULES = 15
 
@@ -43,18 +46,18 @@ def python_version() -> str:
     return ".".join(platform.python_version_tuple()[:2])
 
 
-def measure(progress: Progress) -> Row:
-    """All counters, in the form of the record."""
-    progress.begin([("scenario", 0.3)] * len(SCENARIOS) + [("calls", 10.0)])
+def measure(progress: Progress, names: Collection[str] = SCENARIOS.keys()) -> Row:
+    """All counters of these scenarios, in the form of the record."""
+    progress.begin([("scenario", 0.3)] * len(names) + [("calls", 0.2 * len(names))])
     rows = {}
     with Server() as server:
         version = server_version(server.binary)
-        for name, operation in SCENARIOS.items():
+        for name in names:
             progress.show("counting", name, version)
-            rows[name] = measure_one(server, operation)
+            rows[name] = measure_one(server, SCENARIOS[name])
             progress.done("scenario", 0.3)
         progress.show("counting", "Python calls", "uncompiled")
-        counted = calls.count(server)
+        counted = calls.count(server, names=names)
     progress.end()
     return {
         "server": version,
@@ -62,6 +65,24 @@ def measure(progress: Progress) -> Row:
         "python calls": {python_version(): counted},
         "scenarios": rows,
     }
+
+
+def again(found: Row, names: list[str], progress: Progress) -> Row:
+    """What was found, with these scenarios measured once more."""
+    progress.say(f"counting again: {', '.join(names)}")
+    more = measure(progress, names)
+    version = python_version()
+    return {
+        **found,
+        "python calls": {version: found["python calls"][version] | more["python calls"][version]},
+        "scenarios": found["scenarios"] | more["scenarios"],
+    }
+
+
+def differing(recorded: Row, found: Row) -> list[str]:
+    """The scenarios that are not as they are on record."""
+    named = {difference.scenario for difference in differences(recorded, found)}
+    return [name for name in SCENARIOS if name in named]
 
 
 def measure_one(server: Server, operation: Operation) -> Row:
@@ -126,6 +147,9 @@ def check(progress: Progress) -> bool:
     """Whether all counters are as recorded."""
     recorded = json.loads(RECORD.read_text())
     found = measure(progress)
+    for _ in range(TRIES - 1):
+        if names := differing(recorded, found):
+            found = again(found, names, progress)
     wrong = list(differences(recorded, found))
     for difference in wrong:
         print(f"  ✗ {difference.scenario}: {difference.text}")
@@ -145,7 +169,12 @@ def check(progress: Progress) -> bool:
 
 def update(progress: Progress) -> None:
     """Records the counters as they are."""
-    found = measure(progress)
+    found, names = measure(progress), list(SCENARIOS)
+    # What goes on record has been seen twice.
+    for _ in range(TRIES):
+        last, found = found, again(found, names, progress)
+        if not (names := differing(last, found)):
+            break
     version, before = python_version(), {}
     if RECORD.exists():
         before = json.loads(RECORD.read_text()).get("python calls", {})
