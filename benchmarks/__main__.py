@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from benchmarks import machine, measures, plan, registry, report
+from benchmarks import machine, measures, page, plan, registry, report
 from benchmarks.environments import Environment, Unavailable, environment
 from benchmarks.figures import SCHEMA, Figures
 from benchmarks.progress import Progress
@@ -181,7 +181,12 @@ def _run(arguments: argparse.Namespace, argv: list[str], progress: Progress) -> 
         },
         "seconds": round(time.monotonic() - begin, 1),
         "arms": {
-            arm.name: {"native": contender.native, "settings": arm.settings, "best": arm.best}
+            arm.name: {
+                "title": contender.title,
+                "native": contender.native,
+                "settings": arm.settings,
+                "best": arm.best,
+            }
             for contender in there
             for arm in contender.arms
             if arm.best or wanted.defaults
@@ -225,10 +230,17 @@ def _report(argv: list[str]) -> int:
     parser.add_argument(
         "--docs", type=Path, metavar="FOLDER", help="write benchmarks.md, its charts and the result there"
     )
+    parser.add_argument(
+        "--readme",
+        type=Path,
+        metavar="FILE",
+        help="with --docs: whose part between its marks is written too [the README.md beside that folder]",
+    )
     arguments = parser.parse_args(argv)
     try:
         if arguments.docs:
-            print(report.publish(arguments.result, arguments.docs))
+            for path in page.publish(arguments.result, arguments.docs, arguments.readme):
+                print(path)
         else:
             print(report.terminal(Figures.read(arguments.result)), end="")
     except (OSError, ValueError, KeyError) as error:

@@ -158,16 +158,16 @@ def run(plan: Plan, bench: measures.Bench, progress: Progress) -> list[dict[str,
     )
     for cell in plan.cells:
         failures: Counter[str] = Counter()
-        for round in range(cell.rounds):
-            for arm in cell.order(round):
+        for number in range(cell.rounds):
+            for arm in cell.order(number):
                 if failures[arm.name] >= GIVE_UP:
                     progress.skip(cell.measure)
                     continue
-                progress.show(cell.title, arm.name, f"round {round + 1}/{cell.rounds}")
+                progress.show(cell.title, arm.name, f"round {number + 1}/{cell.rounds}")
                 sample: dict[str, Any] = {
                     "measure": cell.measure,
                     "arm": arm.name,
-                    "round": round,
+                    "round": number,
                     **cell.params,
                 }
                 begin = time.monotonic()
@@ -185,7 +185,8 @@ def run(plan: Plan, bench: measures.Bench, progress: Progress) -> list[dict[str,
                     sample["failed"] = f"{type(error).__name__}: {error}"
                     failures[arm.name] += 1
                     progress.say(f"{cell.title}, {arm.name}: {sample['failed']}")
+                sample["took"] = round(time.monotonic() - begin, 2)
                 samples.append(sample)
-                progress.done(cell.measure, time.monotonic() - begin)
+                progress.done(cell.measure, sample["took"])
     progress.end()
     return samples

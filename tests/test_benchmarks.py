@@ -22,7 +22,7 @@ from redis import Redis
 
 from benchmarks import charts, environments, plan, registry, report, stats, workloads
 from benchmarks.__main__ import main
-from benchmarks.figures import TARGETS, Figures
+from benchmarks.figures import Figures
 from benchmarks.gate import calls, contenders, exact, kernels, pipeline, planted, revisions, trial
 from benchmarks.gate.imports import imports
 from benchmarks.gate.revisions import probe
@@ -30,6 +30,7 @@ from benchmarks.gate.scenarios import SCENARIOS
 from benchmarks.micro.inputs import CASES
 from benchmarks.progress import Progress
 from benchmarks.server import Target
+from benchmarks.targets import TARGETS
 from saq import _speedups
 from tests.conftest import SERVER_KIND
 from tests.servers import Server
@@ -138,10 +139,11 @@ def made_up(**medians: float) -> Figures:
             "arm": arm,
             "workload": "async_noop",
             "concurrency": 10,
-            "values": {"per_second": rate * k},
+            "round": round,
+            "values": {"per_second": rate * k, "jobs": 900},
         }
         for arm, rate in {"saq/default": 1000.0, **medians}.items()
-        for k in (0.9, 1.0, 1.2)
+        for round, k in enumerate((0.9, 1.0, 1.2))
     ]
     samples.append({"measure": "cost", "arm": "saq/default", "failed": "Wrong: 3 jobs were lost"})
     return Figures(
@@ -170,14 +172,28 @@ def test_tables_say_who_is_better() -> None:
     assert report.losses(figures) == ["async no-op at 10: fast is 4.00 × as good"]  # noqa: RUF001
 
 
-def test_targets_are_ratios_of_medians() -> None:
+def test_targets_are_ratios_of_medians_with_the_spread_of_their_rounds() -> None:
     figures = made_up(**{"saq-upstream/tuned": 50.0, "bullmq/default": 900.0})
-    found = {target.title: (target, target.value(figures)) for target in TARGETS}
-    target, value = found["no-op drain at 10, against SAQ 0.26.4"]
-    assert value == 20.0
+    found = {target.title: target for target in TARGETS}
+    target = found["no-op drain at 10, against SAQ 0.26.4"]
+    reading = target.read(figures)
+    assert reading is not None
+    assert reading.figure.median == 20.0
+    assert (reading.ours, reading.theirs) == ("1,000/s of 900", "50.0/s of 900")
     assert target.reached(20.0)
-    _, value = found["no-op drain at 10, against BullMQ"]
-    assert value == pytest.approx(1000 / 900)
+    assert not target.reached(9.999)
+    reading = found["no-op drain at 10, against BullMQ"].read(figures)
+    assert reading is not None
+    assert reading.figure.median == pytest.approx(1000 / 900)
+    assert found["connections of a worker at 100"].read(figures) is None
+    # Rounds that went apart show in the spread, and not in the number.
+    for sample in figures.samples:
+        if sample["arm"] == "bullmq/default":
+            sample["round"] = 2 - sample["round"]
+    reading = found["no-op drain at 10, against BullMQ"].read(figures)
+    assert reading is not None
+    assert reading.figure.median == pytest.approx(1000 / 900)
+    assert (reading.figure.low, reading.figure.high) == pytest.approx((1000 / 1200, 1200 / 810))
 
 
 def test_charts_are_well_formed() -> None:
