@@ -100,6 +100,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--server", default="embedded", help="embedded, redis62, path, or the path of a server [%(default)s]"
     )
+    parser.add_argument("--plan", action="store_true", help="only say what would be done, and for how long")
     parser.add_argument("--output", type=Path, help="the result file [.benchmarks/DATE.json]")
     arguments = parser.parse_args(argv)
     usual = {"samples": 5, "scale": 1.0, "measures": list(plan.MEASURES), "concurrency": list(CONCURRENCY)}
@@ -118,6 +119,8 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
 
 def _compare(argv: list[str]) -> int:
     arguments = _arguments(argv)
+    if arguments.plan:
+        return _plan(arguments)
     progress = Progress()
     before = {number: signal.signal(number, _interrupted) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
@@ -152,17 +155,10 @@ def _run(arguments: argparse.Namespace, argv: list[str], progress: Progress) -> 
             unavailable[contender.name] = str(reason)
             progress.say(f"{contender.name} is not there: {reason}")
     there = [contender for contender in arguments.contenders if contender.name in environments]
-    wanted = plan.Wanted(
-        measures=arguments.measures,
-        workloads=arguments.workloads,
-        concurrency=arguments.concurrency,
-        samples=arguments.samples,
-        defaults=not arguments.no_defaults,
-    )
+    wanted = _wanted(arguments)
     cells = plan.make(there, wanted)
     with Target(arguments.server) as target:
-        minutes = cells.seconds * max(arguments.scale, 0.4) / 60
-        progress.say(f"{cells.samples} samples on {target.version}, about {minutes:.0f} minutes")
+        progress.say(f"{cells.samples} samples on {target.version}, {_about(cells, arguments)}")
         facts["round_trip_ms"] = _round_trips(target)
         bench = measures.Bench(target, environments, arguments.scale, arguments.backlog)
         samples = plan.run(cells, bench, progress)
@@ -197,6 +193,39 @@ def _run(arguments: argparse.Namespace, argv: list[str], progress: Progress) -> 
         "absent": cells.absent,
         "samples": samples,
     }
+
+
+def _about(cells: plan.Plan, arguments: argparse.Namespace) -> str:
+    seconds = cells.seconds(arguments.scale, arguments.backlog)
+    return f"about {seconds / 60:.0f} minutes" if seconds > 90 else f"about {seconds:.0f} seconds"
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    """Says what would be measured, and about how long it would take. Nothing is installed for it."""
+    cells = plan.make(arguments.contenders, _wanted(arguments))
+    sums: dict[str, tuple[int, float]] = {}
+    for cell in cells.cells:
+        name = " ".join([cell.measure, str(cell.params.get("workload", ""))]).rstrip()
+        name += f", +{cell.params['network_ms']:g} ms" if "network_ms" in cell.params else ""
+        seconds = sum(
+            cell.rounds * cell.seconds(arm, arguments.scale, arguments.backlog) for arm in cell.arms
+        )
+        count, before = sums.get(name, (0, 0.0))
+        sums[name] = count + cell.rounds * len(cell.arms), before + seconds
+    for name, (count, seconds) in sums.items():
+        print(f"{name:30}{count:6} samples{seconds / 60:8.1f} minutes")
+    print(f"{'in all':30}{cells.samples:6} samples, {_about(cells, arguments)}")
+    return 0
+
+
+def _wanted(arguments: argparse.Namespace) -> plan.Wanted:
+    return plan.Wanted(
+        measures=arguments.measures,
+        workloads=arguments.workloads,
+        concurrency=arguments.concurrency,
+        samples=arguments.samples,
+        defaults=not arguments.no_defaults,
+    )
 
 
 def _public(argv: list[str]) -> list[str]:

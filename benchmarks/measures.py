@@ -102,6 +102,24 @@ def _guess(arm: Arm, workload: str, concurrency: int) -> float:
     return min(arm.rate[nearest], 0.95 * workloads.ceiling(workload, concurrency))
 
 
+def drain_rate(arm: Arm, workload: str, concurrency: int, network_ms: float = 0) -> float:
+    """Jobs a second of a drain, until it is known better."""
+    return _guess(arm, workload, concurrency) * (0.5 if network_ms else 1)
+
+
+def drain_jobs(
+    arm: Arm, workload: str, concurrency: int, network_ms: float, rate: float, scale: float
+) -> int:
+    """How many jobs a drain at this rate has, its warm-up included."""
+    seconds = workloads.WORKLOADS[workload].seconds
+    if concurrency == 1:
+        seconds *= 0.6
+    elif not network_ms:
+        seconds = arm.seconds.get(workload, seconds)
+    n = workloads.size(rate, seconds * scale)
+    return arm.jobs.get(concurrency, n) if workload.endswith("noop") and not network_ms else n
+
+
 def _check(worker: Child, n: int) -> None:
     """Each job has run, and run once."""
     said = worker.ask_report(START)
@@ -130,14 +148,8 @@ def _pending(bench: Bench, arm: Arm, n: int) -> None:
 def drain(bench: Bench, arm: Arm, workload: str, concurrency: int, network_ms: float = 0) -> Values:
     """A queue full of jobs, and one worker."""
     key = ("drain", workload, concurrency, network_ms)
-    guess = _guess(arm, workload, concurrency)
-    rate = bench.rate(arm, key, guess * (0.5 if network_ms else 1))
-    seconds = workloads.WORKLOADS[workload].seconds * bench.scale
-    if concurrency == 1:
-        seconds *= 0.6
-    n = workloads.size(rate, seconds)
-    if workload.endswith("noop") and not network_ms:
-        n = arm.jobs.get(concurrency, n)
+    rate = bench.rate(arm, key, drain_rate(arm, workload, concurrency, network_ms))
+    n = drain_jobs(arm, workload, concurrency, network_ms, rate, bench.scale)
     warm = max(n // workloads.WARM, 1)
     job = workloads.job_name(workload, arm.contender.native)
     timeout = 30 + 10 * n / rate

@@ -26,15 +26,8 @@ NETWORK_MS = 1.0
 AT_MOST = {"cost": 3, "footprint": 1, "backlog": 2}
 #: After so many failures in a row an arm is left out of the rest of a cell.
 GIVE_UP = 2
-#: Seconds that a sample takes, until it is known better.
-USUAL_SECONDS = {
-    "drain": 2.0,
-    "enqueue": 1.4,
-    "latency": 3.4,
-    "cost": 2.4,
-    "footprint": 14.0,
-    "backlog": 10.0,
-}
+#: Seconds that a process takes to start, be asked and be ended.
+STARTING = 0.5
 
 
 @dataclass(frozen=True)
@@ -45,6 +38,10 @@ class Cell:
     params: dict[str, Any]
     arms: tuple[Arm, ...]
     rounds: int
+
+    def seconds(self, arm: Arm, scale: float, backlog: int) -> float:
+        """About how long a sample of it takes."""
+        return STARTING + _seconds(self.measure, self.params, arm, scale, backlog)
 
     @property
     def title(self) -> str:
@@ -83,10 +80,34 @@ class Plan:
     def samples(self) -> int:
         return sum(cell.rounds * len(cell.arms) for cell in self.cells)
 
-    @property
-    def seconds(self) -> float:
-        """A guess how long it takes."""
-        return sum(cell.rounds * len(cell.arms) * USUAL_SECONDS.get(cell.measure, 3.0) for cell in self.cells)
+    def seconds(self, scale: float, backlog: int) -> float:
+        """About how long it takes."""
+        return sum(
+            cell.rounds * cell.seconds(arm, scale, backlog) for cell in self.cells for arm in cell.arms
+        )
+
+
+def _seconds(measure: str, params: dict[str, Any], arm: Arm, scale: float, backlog: int) -> float:
+    """What a sample takes beside its first process."""
+    contender = arm.contender
+    usual = measures.drain_rate(arm, f"{contender.native}_noop", contender.usual)
+    if measure == "drain":
+        where = {"network_ms": 0.0, **params}
+        rate = measures.drain_rate(arm, **where)
+        jobs = measures.drain_jobs(arm, **where, rate=rate, scale=scale)
+        return jobs / arm.enqueue + jobs / rate
+    if measure == "enqueue":
+        return 1.8 * scale + 1200 / arm.enqueue
+    if measure == "latency":
+        return max(20, 100 * scale) / measures.RATE + 0.4 + 1000 / min(usual, arm.enqueue)
+    if measure == "cost":
+        some = min(10_000, usual * 1.5) * min(1.0, max(0.1, scale)) + 330
+        return 2 * STARTING + some / usual + some / arm.enqueue
+    if measure == "footprint":
+        return STARTING + 13.5 * scale
+    if backlog / arm.enqueue > measures.FILL_AT_MOST:
+        return -STARTING
+    return STARTING + (backlog + 3 * measures.SMALL_BACKLOG) / arm.enqueue
 
 
 def make(contenders: Sequence[Contender], wanted: Wanted) -> Plan:
@@ -151,9 +172,10 @@ def run(plan: Plan, bench: measures.Bench, progress: Progress) -> list[dict[str,
     samples: list[dict[str, Any]] = []
     progress.begin(
         [
-            (cell.measure, USUAL_SECONDS.get(cell.measure, 3.0))
+            cell.seconds(arm, bench.scale, bench.backlog)
             for cell in plan.cells
-            for _ in range(cell.rounds * len(cell.arms))
+            for number in range(cell.rounds)
+            for arm in cell.order(number)
         ]
     )
     for cell in plan.cells:
@@ -161,7 +183,7 @@ def run(plan: Plan, bench: measures.Bench, progress: Progress) -> list[dict[str,
         for number in range(cell.rounds):
             for arm in cell.order(number):
                 if failures[arm.name] >= GIVE_UP:
-                    progress.skip(cell.measure)
+                    progress.skip()
                     continue
                 progress.show(cell.title, arm.name, f"round {number + 1}/{cell.rounds}")
                 sample: dict[str, Any] = {
@@ -179,7 +201,7 @@ def run(plan: Plan, bench: measures.Bench, progress: Progress) -> list[dict[str,
                         {"arm": arm.name, "measure": cell.measure, "reason": str(reason), **cell.params}
                     )
                     failures[arm.name] = GIVE_UP
-                    progress.done(cell.measure, 0)
+                    progress.done()
                     continue
                 except Exception as error:
                     sample["failed"] = f"{type(error).__name__}: {error}"
@@ -187,6 +209,6 @@ def run(plan: Plan, bench: measures.Bench, progress: Progress) -> list[dict[str,
                     progress.say(f"{cell.title}, {arm.name}: {sample['failed']}")
                 sample["took"] = round(time.monotonic() - begin, 2)
                 samples.append(sample)
-                progress.done(cell.measure, sample["took"])
+                progress.done()
     progress.end()
     return samples

@@ -50,6 +50,7 @@ class Arm:
         env: environment variables for its processes.
         rate: jobs a second by concurrency, a first guess: samples correct it.
         jobs: by concurrency, a number of no-ops that must be kept.
+        seconds: by workload, that a drain takes where many jobs are wanted: all above a concurrency of 1.
         concurrency: those that it can do.
         enqueue: jobs that its fastest way enqueues a second, a first guess.
     """
@@ -62,6 +63,7 @@ class Arm:
     env: dict[str, str]
     rate: dict[int, float]
     jobs: dict[int, int]
+    seconds: dict[str, float]
     concurrency: tuple[int, ...]
     enqueue: float
 
@@ -141,6 +143,7 @@ def load(name: str) -> Contender:
                 env={**said.get("env", {}), **settings.get("env", {})},
                 rate=_by_concurrency(settings["rate"]),
                 jobs=_by_concurrency(settings.get("jobs", {})),
+                seconds=settings.get("seconds", {}),
                 concurrency=tuple(settings.get("concurrency", said.get("concurrency", CONCURRENCY))),
                 enqueue=settings["enqueue"],
             )

@@ -40,9 +40,9 @@ WORKLOADS = {
     for workload in (
         Workload("async_noop", "async no-op", 1.0),
         Workload("sync_noop", "sync no-op", 1.0),
-        Workload("async_sleep", "async, sleeping 0 to 50 ms", 2.0),
-        Workload("sync_sleep", "sync, sleeping 0 to 50 ms", 2.0),
-        Workload("cpu", "CPU-bound, 10,000 rounds", 0.8),
+        Workload("async_sleep", "async, sleeping 0 to 50 ms", 1.2),
+        Workload("sync_sleep", "sync, sleeping 0 to 50 ms", 1.2),
+        Workload("cpu", "CPU-bound, 10,000 rounds", 0.6),
     )
 }
 

@@ -48,14 +48,14 @@ def python_version() -> str:
 
 def measure(progress: Progress, names: Collection[str] = SCENARIOS.keys()) -> Row:
     """All counters of these scenarios, in the form of the record."""
-    progress.begin([("scenario", 0.3)] * len(names) + [("calls", 0.2 * len(names))])
+    progress.begin([0.3] * len(names) + [0.2 * len(names)])
     rows = {}
     with Server() as server:
         version = server_version(server.binary)
         for name in names:
             progress.show("counting", name, version)
             rows[name] = measure_one(server, SCENARIOS[name])
-            progress.done("scenario", 0.3)
+            progress.done()
         progress.show("counting", "Python calls", "uncompiled")
         counted = calls.count(server, names=names)
     progress.end()

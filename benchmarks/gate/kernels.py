@@ -33,7 +33,7 @@ def check(progress: Progress, strict: bool) -> bool:
         print(f"kernels: not compiled here, nothing to compare{': --strict asks for it' if strict else ''}")
         return not strict
     above = []
-    progress.begin([("kernel", 0.3)] * len(CASES))
+    progress.begin([0.3] * len(CASES))
     gc.disable()  # it would strike whoever allocates next
     try:
         for name, kernel, arguments in CASES:
@@ -42,7 +42,7 @@ def check(progress: Progress, strict: bool) -> bool:
             compiled, pure = measure(*selves(kernel, arguments), ROUNDS)
             if compiled > ceiling * pure:
                 above.append(f"{name}: {compiled / pure:.2f} of its uncompiled self (ceiling {ceiling:g})")
-            progress.done("kernel", 0.3)
+            progress.done()
             gc.collect()
     finally:
         gc.enable()

@@ -100,7 +100,7 @@ async def _pair(url: str, first: bool) -> float:
 def measure(progress: Progress) -> float:
     """The median of the ratios drain to pipeline, pair by pair."""
     ratios = []
-    progress.begin([("pair", 1.5)] * (ROUNDS + 1))
+    progress.begin([1.5] * (ROUNDS + 1))
     with Server() as server:
         for number in range(ROUNDS + 1):
             progress.show("drain", "a bare pipeline", f"pair {number + 1}")
@@ -108,7 +108,7 @@ def measure(progress: Progress) -> float:
             ratio = run_loop(_pair(server.url(), number % 2 == 0))
             if number:  # the first warms up
                 ratios.append(ratio)
-            progress.done("pair", 1.5)
+            progress.done()
     progress.end()
     return statistics.median(ratios)
 
