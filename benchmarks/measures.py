@@ -28,6 +28,10 @@ from benchmarks.stats import percentile
 WIDTH = 100
 #: Arrivals a second when latency is measured: few enough for the slowest to keep up.
 RATE = 50.0
+#: Seconds that enqueueing takes in each of its ways.
+ENQUEUING = 0.3
+#: Jobs that arrive when latency is measured.
+ARRIVALS = 80
 #: Seconds that a process may take to start.
 START = 60.0
 #: Seconds that filling a backlog may take.
@@ -111,12 +115,13 @@ def drain_jobs(
     arm: Arm, workload: str, concurrency: int, network_ms: float, rate: float, scale: float
 ) -> int:
     """How many jobs a drain at this rate has, its warm-up included."""
-    seconds = workloads.WORKLOADS[workload].seconds
-    if concurrency == 1:
-        seconds *= 0.6
-    elif not network_ms:
+    seconds, least = workloads.WORKLOADS[workload].seconds, 0.0
+    if concurrency == 1 or network_ms:
+        seconds *= workloads.SHORT
+    else:
         seconds = arm.seconds.get(workload, seconds)
-    n = workloads.size(rate, seconds * scale)
+        least = workloads.MANY * min(1.0, scale) if rate > workloads.FAST else 0.0
+    n = workloads.size(rate, seconds * scale, least)
     return arm.jobs.get(concurrency, n) if workload.endswith("noop") and not network_ms else n
 
 
@@ -187,7 +192,7 @@ def enqueue(bench: Bench, arm: Arm, network_ms: float = 0) -> Values:
     """Enqueues no-ops, in each of the ways there are."""
     job = workloads.job_name("noop", arm.contender.native)
     values: Values = {}
-    seconds = 0.5 * bench.scale
+    seconds = ENQUEUING * bench.scale * (workloads.SHORT if network_ms else 1)
     bench.target.flush()
     with bench.network(network_ms) as url, bench.child("client", arm, url) as client:
         client.expect("ready", START)
@@ -211,7 +216,7 @@ def latency(bench: Bench, arm: Arm) -> Values:
     """Jobs that arrive at a steady rate at a worker that has nothing else to do; then a `map`."""
     native = arm.contender.native
     job = workloads.job_name("stamp", native)
-    warm, n = 20, max(20, int(100 * bench.scale))
+    warm, n = 20, max(20, int(ARRIVALS * bench.scale))
     bench.target.flush()
     with bench.both(arm, bench.target.url, kind="latency") as (client, worker):
         worker.send(do="go")
@@ -224,12 +229,12 @@ def latency(bench: Bench, arm: Arm) -> Values:
         started = _started(worker, warm + n)
         values: Values = {
             "rate": RATE,
-            "start": [(started[warm + k] - sent) / 1e9 for k, sent in enumerate(said["sent"])],
+            "start": [_seconds(started[warm + k] - sent) for k, sent in enumerate(said["sent"])],
             "result": None,
         }
         if said["done"] is not None:
             values["result"] = [
-                (done - sent) / 1e9 for done, sent in zip(said["done"], said["sent"], strict=True)
+                _seconds(done - sent) for done, sent in zip(said["done"], said["sent"], strict=True)
             ]
         for name in ("start", "result"):
             for p in (50, 95, 99):
@@ -244,6 +249,11 @@ def latency(bench: Bench, arm: Arm) -> Values:
                 raise Wrong("; ".join(mapped["wrong"][:3]))
             values["map"] = mapped["seconds"]
     return values
+
+
+def _seconds(ns: int) -> float:
+    """To the tenth of a microsecond: nobody needs more digits in a file."""
+    return round(ns / 1e9, 7)
 
 
 def _started(worker: Child, n: int) -> dict[int, int]:
@@ -263,7 +273,7 @@ def cost(bench: Bench, arm: Arm) -> Values:
     workload = f"{contender.native}_noop"
     concurrency = contender.usual
     rate = bench.rate(arm, ("drain", workload, concurrency, 0), _guess(arm, workload, concurrency))
-    n = int(min(10_000, max(300, rate * 1.5)) * min(1.0, max(0.1, bench.scale)))
+    n = int(min(10_000, max(300, rate)) * min(1.0, max(0.1, bench.scale)))
     timeout = 30 + 10 * n / rate
     target.flush()
     empty = target.read()
@@ -376,16 +386,17 @@ def backlog(bench: Bench, arm: Arm) -> Values:
         raise NotMeasured(f"filling it with {bench.backlog:,} jobs would take {seconds}")
     values: Values = {}
     for name, n in (("small", min(SMALL_BACKLOG, bench.backlog)), ("large", bench.backlog)):
-        values |= {f"{name}_{key}": value for key, value in _backlog(bench, arm, n, mode).items()}
+        values |= {f"{name}_{key}": value for key, value in _first_jobs(bench, arm, n, mode).items()}
     values["cpu_ratio"] = values["large_cpu_us"] / values["small_cpu_us"]
     return values
 
 
-def _backlog(bench: Bench, arm: Arm, n: int, mode: str) -> Values:
+def _first_jobs(bench: Bench, arm: Arm, n: int, mode: str) -> Values:
     target = bench.target
     job = workloads.job_name("noop", arm.contender.native)
-    warm = min(1000, n // 10)
-    last = min(SMALL_BACKLOG, n) - warm
+    rate = drain_rate(arm, f"{arm.contender.native}_noop", arm.contender.usual)
+    warm = min(1000, n // 10, int(rate))
+    last = warm + min(SMALL_BACKLOG - 2000, n - 2 * warm, int(2 * rate))
     target.flush()
     empty = target.read()
     with bench.child("client", arm, target.url) as client:

@@ -82,6 +82,8 @@ class Contender:
         fill: its fastest way to enqueue.
         usual: the concurrency of its worker where that is not the subject.
         why_not: by concurrency, why it is not measured there.
+        leaves_out: measures in which it takes no part.
+        beyond: why not in these, and in other workloads than its own; else it has no such functions.
     """
 
     name: str
@@ -95,6 +97,8 @@ class Contender:
     usual: int
     semantics: dict[str, str]
     why_not: dict[int, str]
+    leaves_out: tuple[str, ...] = ()
+    beyond: str = ""
     arms: list[Arm] = field(default_factory=list)
 
     @property
@@ -131,6 +135,8 @@ def load(name: str) -> Contender:
         usual=said.get("usual", 10),
         semantics=semantics,
         why_not=_by_concurrency(said.get("why_not", {})),
+        leaves_out=tuple(said.get("leaves_out", ())),
+        beyond=said.get("beyond", ""),
     )
     for variant, settings in said["variants"].items():
         contender.arms.append(

@@ -17,8 +17,12 @@ MEAN_SLEEP = 0.025
 CONCURRENCY = (1, 10, 100)
 #: How many of the jobs of a drain are its warm-up: one in …
 WARM = 10
-#: What drains fast drains at least so many, so that what happens once does not count.
-MANY = 30_000
+#: With one job at a time, and through the slower network, samples are shorter by so much.
+SHORT = 0.5
+#: What drains fast drains at least so many, so that what happens once does not count: 30,000 and a warm-up.
+MANY = 33_400
+#: Jobs a second from which on it is fast.
+FAST = 10_000
 
 
 class Workload(NamedTuple):
@@ -38,11 +42,11 @@ class Workload(NamedTuple):
 WORKLOADS = {
     workload.name: workload
     for workload in (
-        Workload("async_noop", "async no-op", 1.0),
-        Workload("sync_noop", "sync no-op", 1.0),
-        Workload("async_sleep", "async, sleeping 0 to 50 ms", 1.2),
-        Workload("sync_sleep", "sync, sleeping 0 to 50 ms", 1.2),
-        Workload("cpu", "CPU-bound, 10,000 rounds", 0.6),
+        Workload("async_noop", "async no-op", 0.8),
+        Workload("sync_noop", "sync no-op", 0.8),
+        Workload("async_sleep", "async, sleeping 0 to 50 ms", 0.8),
+        Workload("sync_sleep", "sync, sleeping 0 to 50 ms", 0.8),
+        Workload("cpu", "CPU-bound, 10,000 rounds", 0.3),
     )
 }
 
@@ -73,10 +77,8 @@ def ceiling(workload: str, concurrency: int) -> float:
     return float("inf")
 
 
-def size(rate: float, seconds: float) -> int:
+def size(rate: float, seconds: float, least: float = 0) -> int:
     """So many jobs make a sample at this rate: a round number, its tenth being the warm-up."""
-    jobs = rate * seconds
-    if rate > 10_000:
-        jobs = max(jobs, MANY * min(1.0, seconds))
+    jobs = max(rate * seconds, least)
     step = 10 if jobs < 1000 else 100
     return max(20, round(jobs / step) * step)
