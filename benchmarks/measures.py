@@ -125,13 +125,14 @@ def drain_jobs(
     return arm.jobs.get(concurrency, n) if workload.endswith("noop") and not network_ms else n
 
 
-def _check(worker: Child, n: int) -> None:
-    """Each job has run, and run once."""
+def _check(worker: Child, n: int) -> list[int]:
+    """Each job has run, and run once. Returns those of the warm-up, if the worker tells them."""
     said = worker.ask_report(START)
     if said["distinct"] != n:
         raise Wrong(f"{n} jobs were enqueued, and {said['distinct']} have run")
     if said["count"] != n or said["sum"] != n * (n - 1) // 2:
         raise Wrong(f"{said['count'] - n} jobs ran twice")
+    return list(said.get("first", ()))
 
 
 def _results(client: Child) -> int:
@@ -170,7 +171,7 @@ def drain(bench: Bench, arm: Arm, workload: str, concurrency: int, network_ms: f
         begin = worker.expect("mark", timeout)
         last = worker.expect("mark", timeout)
         end = bench.target.settle(arm.contender, START)
-        _check(worker, n)
+        first = _check(worker, n) or range(warm)
         checked = _results(client)
         memory = worker.memory()
     took = (end - begin["t"]) / 1e9
@@ -184,7 +185,7 @@ def drain(bench: Bench, arm: Arm, workload: str, concurrency: int, network_ms: f
         "worker_memory": memory,
     }
     if workload.endswith("sleep"):
-        values["over_ideal"] = took / workloads.ideal_seconds(warm, n, concurrency)
+        values["over_ideal"] = took / workloads.ideal_seconds(n, first, concurrency)
     return values
 
 

@@ -20,8 +20,12 @@ from benchmarks.targets import TARGETS
 
 #: What stands between these in the README is ours; the rest is not touched.
 PART = re.compile(r"(<!-- benchmarks -->\n).*?(<!-- end of benchmarks -->)", re.DOTALL)
+#: Installed in every environment, and in no job's way.
+TOOLS = ("pip", "setuptools", "tzdata")
 #: Those in the table of the README, as far as they took part.
 SHOWN = ("saq", "saq-uncompiled", "saq-upstream", "arq", "rq", "streaq", "celery", "bullmq")
+#: What its figures would otherwise hide.
+RQ = " RQ runs one job per process: its concurrency is a number of processes, and one for all but the drains."
 
 
 def publish(path: Path, docs: Path, readme: Path | None = None) -> list[Path]:
@@ -138,7 +142,7 @@ def _bounds(figures: Figures) -> list[str]:
             unknown.append(target.title)
         elif not target.reached(reading.figure.median):
             missed.append(
-                f"- {target.title}: {number(reading.figure.median)} instead of {number(target.limit)}. "
+                f"- {target.title}: {number(reading.figure.median)} instead of {target.limit:g}. "
                 f"{target.bound}."
             )
     lines = ["Not reached, and what is in the way:", "", *missed, ""] if missed else []
@@ -154,7 +158,8 @@ def _losses(figures: Figures) -> list[str]:
     return [
         "## Where we lose",
         "",
-        "Every figure of this run in which somebody else is better by more than 3 %:",
+        "Every figure of this run in which somebody else is better by more than 3 %, who, and how "
+        "many times as good:",
         "",
         *(f"- {line}" for line in lost),
         "",
@@ -162,12 +167,14 @@ def _losses(figures: Figures) -> list[str]:
 
 
 def _setup(figures: Figures) -> list[str]:
-    lines = ["## Settings and versions", "", "| | settings | versions |", "|---|---|---|"]
+    lines = ["## Settings and versions", "", "| | settings |", "|---|---|"]
     for arm, facts in figures.arms.items():
-        versions = figures.result["versions"].get(arm.partition("/")[0], {})
-        said = ", ".join(f"{name} {version}" for name, version in versions.items())
         best = "**best known:** " if facts["best"] else ""
-        lines.append(f"| {figures.title(arm)} | {best}{facts['settings']} | {said} |")
+        lines.append(f"| {figures.title(arm)} | {best}{facts['settings']} |")
+    lines.append("")
+    for contender, versions in figures.result["versions"].items():
+        said = ", ".join(f"{name} {version}" for name, version in versions.items() if name not in TOOLS)
+        lines.append(f"- {contender}: {said}")
     return [*lines, ""]
 
 
@@ -210,7 +217,8 @@ def readme_part(figures: Figures, pictures: dict[str, tuple[str, str]], docs: st
         f"Measured on {environment['date'][:10]}, all in the same run and on the same server: "
         f"{environment['cpu']}, {environment['cpus']} processors, {environment['python']}, "
         f"{result['server']['version']}; one worker process each, everybody with the best settings we know; "
-        f"medians of {result['settings']['samples']} samples.",
+        f"medians of {result['settings']['samples']} samples."
+        f"{RQ if any(arm.startswith('rq/') for arm in arms) else ''}",
         "",
     ]
     for name in ("drain-10", "drain-100"):
@@ -298,13 +306,17 @@ def draw(figures: Figures) -> dict[str, tuple[str, str]]:
         for arm in figures.arms:
             one = value(arm)
             if one is not None:
-                rows.append(charts.Bar(figures.title(arm), one.median, one.low, one.high, _is_ours(arm)))
+                pale = not figures.arms[arm]["best"]
+                rows.append(
+                    charts.Bar(figures.title(arm), one.median, one.low, one.high, _is_ours(arm), pale)
+                )
         if len(rows) > 1:
             rows.sort(key=lambda row: -row.value if up else row.value)
             found[name] = title, charts.bars(title, note, rows, text)
 
     per_second = (
-        "jobs a second, one worker process; more is better; the line is from the lowest to the highest sample"
+        "jobs a second, one worker process; more is better. Line: lowest to highest sample. "
+        "Pale: not its best settings"
     )
     for level in report.concurrencies(figures):
         add(

@@ -6,10 +6,12 @@ alone. Must not measure; the page for the documentation is `page.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from benchmarks.figures import Figures
+from benchmarks.registry import OURS
 from benchmarks.stats import Summary, duration, number, size
 from benchmarks.targets import TARGETS
 from benchmarks.workloads import WORKLOADS
@@ -116,7 +118,7 @@ def _targets(figures: Figures) -> Table:
         reading = target.read(figures)
         if reading is not None:
             figure = reading.figure
-            limit = f"{'≥' if target.at_least else '≤'} {number(target.limit)}"
+            limit = f"{'≥' if target.at_least else '≤'} {target.limit:g}"
             spread = f"{number(figure.low)} … {number(figure.high)}" if figure.samples > 1 else MISSING
             verdict = "yes" if target.reached(figure.median) else "NO"
             table.add(
@@ -312,20 +314,25 @@ def notes(figures: Figures) -> Iterable[str]:
 
 
 def losses(figures: Figures) -> list[str]:
-    """Where somebody is better than this project."""
+    """Where somebody is better than this project: what, who, and how many times as good."""
     found: list[str] = []
 
     def look(what: str, value: Callable[[str], float | None], more: bool = True) -> None:
         mine = value(figures.ours)
         if mine is None:
             return
+        better: list[tuple[float, str]] = []
         for arm in figures.arms:
-            theirs = value(arm) if arm.partition("/")[0] not in ("saq", "saq-uncompiled") else None
+            theirs = value(arm) if arm.partition("/")[0] not in OURS else None
             # What is closer than the samples of one arm to each other is no difference.
             if theirs is not None and (theirs > mine * ALIKE if more else theirs * ALIKE < mine):
-                # 0 commands of an idle worker cannot be divided by.
-                times = number(theirs / mine if more else mine / theirs) if mine and theirs else "much"
-                found.append(f"{what}: {figures.title(arm)} is {times} × as good")
+                # Nothing can be divided by what costs nothing.
+                times = (theirs / mine if more else mine / theirs) if mine > 0 and theirs > 0 else math.inf
+                better.append((times, figures.title(arm)))
+        if better:
+            said = [f"{name} {number(times)} ×" if times < math.inf else name for times, name in better]
+            order = sorted(range(len(said)), key=lambda k: -better[k][0])
+            found.append(f"{what}: {', '.join(said[k] for k in order)}")
 
     for workload in WORKLOADS.values():
         for level in concurrencies(figures):

@@ -98,7 +98,7 @@ def _noop(kind: str, other: str, mine: int, theirs: int) -> Callable[[Figures], 
             jobs = figures.figure("drain", "jobs", arm, **params)
             sides.append((figures.by_round("drain", "per_second", arm, **params), jobs.median if jobs else 0))
         (one, one_jobs), (two, two_jobs) = sides
-        return _ratio(one, two, _per_second, (f" of {number(one_jobs)}", f" of {number(two_jobs)}"))
+        return _ratio(one, two, _per_second, (f" ({number(one_jobs)} jobs)", f" ({number(two_jobs)} jobs)"))
 
     return read
 

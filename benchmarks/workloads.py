@@ -6,6 +6,7 @@ contenders' processes: `agent/bench_agent.py`, and the adapters of Node and Ruby
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 SEED = 20240229
@@ -63,9 +64,9 @@ def duration_ms(i: int, seed: int = SEED) -> int:
     return (i + seed) * 2654435761 % 2**32 * 51 // 2**32
 
 
-def ideal_seconds(first: int, last: int, concurrency: int) -> float:
-    """What sleeping jobs take if nothing else takes any time: jobs × mean ÷ concurrency."""
-    return sum(duration_ms(i) for i in range(first, last)) / 1000 / concurrency
+def ideal_seconds(n: int, before: Iterable[int], concurrency: int) -> float:
+    """What n sleeping jobs, without those before, take if nothing else does: jobs × mean ÷ concurrency."""
+    return (sum(map(duration_ms, range(n))) - sum(map(duration_ms, before))) / 1000 / concurrency
 
 
 def ceiling(workload: str, concurrency: int) -> float:

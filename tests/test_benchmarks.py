@@ -9,6 +9,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -124,6 +125,40 @@ def test_the_report_is_made_from_the_file_alone(
     assert "Drain: async no-op" in capsys.readouterr().out
 
 
+def test_the_readme_gets_its_part_and_keeps_the_rest(result_file: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- benchmarks -->\nold\n<!-- end of benchmarks -->\nafter\n")
+    docs = tmp_path / "docs"
+    assert main(["report", str(result_file), "--docs", str(docs)]) == 0
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- benchmarks -->\n")
+    assert text.endswith("\n<!-- end of benchmarks -->\nafter\n")
+    assert "old" not in text
+    assert "no-op jobs a second, concurrency 10" in text
+    assert "python -m benchmarks --compare none" in text
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        assert (tmp_path / target).is_file()
+    # Once more: nothing changes. Where there is no place for it, nothing does either.
+    assert main(["report", str(result_file), "--docs", str(docs)]) == 0
+    assert readme.read_text() == text
+    readme.write_text("nothing\n")
+    assert main(["report", str(result_file), "--docs", str(docs)]) == 0
+    assert readme.read_text() == "nothing\n"
+
+
+def test_a_plan_is_told_and_nothing_is_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("an environment was made")
+
+    monkeypatch.setattr("benchmarks.__main__.environment", refuse)
+    assert main(["--compare", "all", "--plan"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in said[:2]] == ["drain", "drain"]
+    assert re.fullmatch(r"in all +\d+ samples, about \d+ minutes", said[-1])
+
+
 def test_what_is_no_result_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "other.json"
     path.write_text("{}")
@@ -169,7 +204,7 @@ def test_tables_say_who_is_better() -> None:
     assert "sidekiq is not there: ruby is not on PATH" in said
     assert "3 jobs were lost" in said
     assert "only 3 samples" in said
-    assert report.losses(figures) == ["async no-op at 10: fast is 4.00 × as good"]  # noqa: RUF001
+    assert report.losses(figures) == ["async no-op at 10: fast 4.00 ×"]  # noqa: RUF001
 
 
 def test_targets_are_ratios_of_medians_with_the_spread_of_their_rounds() -> None:
@@ -179,7 +214,7 @@ def test_targets_are_ratios_of_medians_with_the_spread_of_their_rounds() -> None
     reading = target.read(figures)
     assert reading is not None
     assert reading.figure.median == 20.0
-    assert (reading.ours, reading.theirs) == ("1,000/s of 900", "50.0/s of 900")
+    assert (reading.ours, reading.theirs) == ("1,000/s (900 jobs)", "50.0/s (900 jobs)")
     assert target.reached(20.0)
     assert not target.reached(9.999)
     reading = found["no-op drain at 10, against BullMQ"].read(figures)
@@ -199,7 +234,7 @@ def test_targets_are_ratios_of_medians_with_the_spread_of_their_rounds() -> None
 def test_charts_are_well_formed() -> None:
     rows = [charts.Bar("a & b <c>", 12.5, 10, 14, True), charts.Bar("d", 3, 3, 3)]
     bars = ElementTree.fromstring(charts.bars("Title & more", "note", rows, stats.number))
-    assert len(bars.findall(f"{SVG}rect")) == 2
+    assert len([rect for rect in bars.iter(f"{SVG}rect") if "bar" in rect.attrib["class"]]) == 2
     assert "a & b <c>" in [text.text for text in bars.iter(f"{SVG}text")]
     points = [charts.Dots("a", [0.001, 0.01, 0.2], True), charts.Dots("b", [0.5, 0.5, 0.6])]
     dots = ElementTree.fromstring(charts.dots("T", "n", ("p50", "p95", "p99"), points, stats.duration))
@@ -231,6 +266,9 @@ def test_agent_and_harness_agree_on_the_jobs() -> None:
     assert durations == [agent.argument("async_sleep", i, workloads.SEED, 1) for i in range(5000)]
     assert (min(durations), max(durations)) == (0, 50)
     assert sum(durations) / len(durations) / 1000 == pytest.approx(workloads.MEAN_SLEEP, rel=0.01)
+    assert workloads.ideal_seconds(100, [3, 99], 10) == pytest.approx(
+        sum(durations[i] for i in range(100) if i not in (3, 99)) / 1000 / 10
+    )
     assert agent.argument("sync_cpu", 3, workloads.SEED, 10) == 10
     assert agent.churn(1, 2) == ((1103515245 + 12345) * 1103515245 + 12345) & 0x7FFFFFFF
 
@@ -244,7 +282,9 @@ def test_a_tally_tells_each_mark_once_from_any_thread() -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(tally.hit, range(1000)))
     assert [what["n"] for what in said] == [100, 1000]
-    assert tally.report() | {"stamps": []} == {"count": 1000, "sum": 499500, "distinct": 1000, "stamps": []}
+    told = tally.report()
+    assert (told["count"], told["sum"], told["distinct"]) == (1000, 499500, 1000)
+    assert len(set(told["first"])) == 100
 
 
 def test_every_contender_is_described() -> None:
@@ -277,7 +317,7 @@ def test_every_arm_begins_a_round_and_what_is_left_out_has_a_reason() -> None:
         missing = {
             entry["arm"].partition("/")[0]
             for entry in made.absent
-            if (entry["workload"], entry["concurrency"])
+            if (entry.get("workload"), entry.get("concurrency"))
             == (cell.params["workload"], cell.params["concurrency"])
         }
         assert there | missing == set(registry.names())
