@@ -31,7 +31,7 @@ RESULTS = ROOT / ".benchmarks"
 QUICK = {
     "samples": 3,
     "scale": 0.25,
-    "measures": ["drain", "enqueue", "latency", "cost"],
+    "measures": ["drain", "enqueue", "latency"],
     "concurrency": [10],
 }
 
@@ -41,7 +41,8 @@ how long one takes, and what it costs Redis. Ends with a table, and a file that 
 
   python -m benchmarks --quick                 a first impression, in about a minute
   python -m benchmarks                         this project, arq and RQ, everything: a quarter of an hour
-  python -m benchmarks --compare all           all contenders: what docs/benchmarks.md shows, 45 minutes
+  python -m benchmarks --compare all           all contenders: what docs/benchmarks.md shows, 40 minutes
+  python -m benchmarks --compare all --plan    what that would be, and how long it takes
   python -m benchmarks --compare bullmq --measures drain --workloads async_noop --concurrency 10,100
   python -m benchmarks report FILE             the tables of a run again
   python -m benchmarks report FILE --docs docs writes docs/benchmarks.md with its charts

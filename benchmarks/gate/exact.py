@@ -93,7 +93,7 @@ def measure_one(server: Server, operation: Operation) -> Row:
 
 def differences(recorded: Row, found: Row) -> Iterator[Difference]:
     """What is not as it is on record."""
-    yield from _imports(recorded["imports"], found["imports"])
+    yield from import_differences(recorded["imports"], found["imports"])
     yield from _scenarios(recorded["scenarios"], found["scenarios"])
     for version, counted in found["python calls"].items():
         if version in recorded["python calls"]:
@@ -111,7 +111,8 @@ def _as_rows(counted: dict[str, float]) -> dict[str, Row]:
     return {name: {"python calls": count} for name, count in counted.items()}
 
 
-def _imports(recorded: Row, found: Row) -> Iterator[Difference]:
+def import_differences(recorded: Row, found: Row) -> Iterator[Difference]:
+    """What `import saq` no longer brings, or brings now."""
     for what, title in (("own", "its module"), ("others", "the module")):
         for name in sorted(set(recorded[what]) ^ set(found[what])):
             does = "imports" if name in found[what] else "no longer imports"

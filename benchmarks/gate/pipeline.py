@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import redis.asyncio as aioredis
@@ -21,6 +22,7 @@ from saq.worker import Worker
 from saq.worker.process import run_loop
 from tests.servers import Server
 
+Function = Callable[[dict[str, Any]], Awaitable[None]]
 JOBS, CONCURRENCY, ROUNDS = 20_000, 100, 5
 #: A drain does at least so much of what the bare pipeline does. Measured: 1.5 to 1.9.
 FLOOR = 1.0
@@ -30,12 +32,28 @@ async def _noop(ctx: dict[str, Any]) -> None:
     """Does nothing."""
 
 
-async def _drain(url: str) -> float:
+def spinning(seconds: float) -> Function:
+    """A job that takes so long: what the self-test plants."""
+
+    async def spin(ctx: dict[str, Any]) -> None:
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            pass
+
+    return spin
+
+
+async def _drain(url: str, function: Function) -> float:
     """Jobs a second of one worker."""
     queue = RedisQueue.from_url(url)
     await queue.enqueue_many(Job("noop") for _ in range(JOBS))
     worker: Worker[Any] = Worker(
-        queue, [("noop", _noop)], concurrency=CONCURRENCY, burst=True, dequeue_timeout=1, max_burst_jobs=JOBS
+        queue,
+        [("noop", function)],
+        concurrency=CONCURRENCY,
+        burst=True,
+        dequeue_timeout=1,
+        max_burst_jobs=JOBS,
     )
     worker.SIGNALS = []  # type: ignore[misc]
     done = asyncio.Event()
@@ -88,16 +106,16 @@ async def _pipeline(url: str) -> float:
     return JOBS / took
 
 
-async def _pair(url: str, first: bool) -> float:
+async def _pair(url: str, first: bool, function: Function) -> float:
     if first:
-        ours, bare = await _drain(url), await _pipeline(url)
+        ours, bare = await _drain(url, function), await _pipeline(url)
     else:
         bare = await _pipeline(url)
-        ours = await _drain(url)
+        ours = await _drain(url, function)
     return ours / bare
 
 
-def measure(progress: Progress) -> float:
+def measure(progress: Progress, function: Function) -> float:
     """The median of the ratios drain to pipeline, pair by pair."""
     ratios = []
     progress.begin([1.5] * (ROUNDS + 1))
@@ -105,7 +123,7 @@ def measure(progress: Progress) -> float:
         for number in range(ROUNDS + 1):
             progress.show("drain", "a bare pipeline", f"pair {number + 1}")
             server.flush()
-            ratio = run_loop(_pair(server.url(), number % 2 == 0))
+            ratio = run_loop(_pair(server.url(), number % 2 == 0, function))
             if number:  # the first warms up
                 ratios.append(ratio)
             progress.done()
@@ -113,9 +131,9 @@ def measure(progress: Progress) -> float:
     return statistics.median(ratios)
 
 
-def check(progress: Progress) -> bool:
+def check(progress: Progress, function: Function = _noop) -> bool:
     """Whether the drain keeps its floor."""
-    ratio = measure(progress)
+    ratio = measure(progress, function)
     held = ratio >= FLOOR
     print(
         f"{'pipeline' if held else '  ✗ pipeline'}: a drain at concurrency {CONCURRENCY} does {ratio:.2f} "
