@@ -1,8 +1,8 @@
 """Whether the gates can fail at all.
 
-Owns the verdict on what is planted (`planted.py`, `slowed.py`): a command, a round trip, a key, an operation in
-a script, an import and a Python call more, kernels that gain nothing, and slowdowns. A gate that stays green is
-broken; so is one that goes red for nothing.
+Owns the verdict on what is planted (`planted.py`, `slowed.py`): a command, a round trip, a key, an operation
+in a script, an import and a Python call more, kernels that gain nothing, and slowdowns. A gate that stays green
+is broken; so is one that goes red for nothing.
 """
 
 from __future__ import annotations
