@@ -584,11 +584,10 @@ def test_what_cannot_be_compared_says_why(
 def test_floors_and_ceilings_can_be_missed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "JOBS", 500)
     monkeypatch.setattr(pipeline, "ROUNDS", 1)
     for limit, held in ((0.0, True), (1e6, False)):
         monkeypatch.setattr(pipeline, "FLOOR", limit)
-        assert pipeline.check(Progress()) is held
+        assert pipeline.check(Progress(), jobs=500) is held
     floor = contenders.FLOORS[0]
     ours, theirs = (registry.load(name).best for name in ("saq", floor.contender))
 

@@ -43,28 +43,28 @@ def spinning(seconds: float) -> Function:
     return spin
 
 
-async def _drain(url: str, function: Function) -> float:
+async def _drain(url: str, function: Function, jobs: int) -> float:
     """Jobs a second of one worker."""
     queue = RedisQueue.from_url(url)
-    await queue.enqueue_many(Job("noop") for _ in range(JOBS))
+    await queue.enqueue_many(Job("noop") for _ in range(jobs))
     worker: Worker[Any] = Worker(
         queue,
         [("noop", function)],
         concurrency=CONCURRENCY,
         burst=True,
         dequeue_timeout=1,
-        max_burst_jobs=JOBS,
+        max_burst_jobs=jobs,
     )
     worker.SIGNALS = []  # type: ignore[misc]
     done = asyncio.Event()
-    _when(queue, JOBS, done)
+    _when(queue, jobs, done)
     began = time.perf_counter()
     running = asyncio.create_task(worker.start())
     await done.wait()
     took = time.perf_counter() - began
     await running
     await queue.disconnect()
-    return JOBS / took
+    return jobs / took
 
 
 def _when(queue: RedisQueue, count: int, done: asyncio.Event) -> None:
@@ -81,18 +81,18 @@ def _when(queue: RedisQueue, count: int, done: asyncio.Event) -> None:
     claims.settled = counting  # type: ignore[method-assign,assignment]
 
 
-async def _pipeline(url: str) -> float:
+async def _pipeline(url: str, jobs: int) -> float:
     """The same number of jobs through a bare pipeline, in batches as large as the worker's."""
     client = aioredis.Redis.from_url(url)
     payload = b'{"function":"noop"}'
     fill = client.pipeline(transaction=False)
-    for i in range(JOBS):
+    for i in range(jobs):
         fill.hset("jobs", f"key-{i}", payload)
         fill.zadd("queued", {f"key-{i}": i})
         if i % 500 == 499:
             await fill.execute()
     began = time.perf_counter()
-    for _ in range(0, JOBS, CONCURRENCY):
+    for _ in range(0, jobs, CONCURRENCY):
         popped: Any = await client.zpopmin("queued", CONCURRENCY)
         names: list[bytes] = [name for name, _ in popped]
         pipe = client.pipeline(transaction=False)
@@ -103,19 +103,19 @@ async def _pipeline(url: str) -> float:
         await pipe.execute()
     took = time.perf_counter() - began
     await client.aclose()
-    return JOBS / took
+    return jobs / took
 
 
-async def _pair(url: str, first: bool, function: Function) -> float:
+async def _pair(url: str, first: bool, function: Function, jobs: int) -> float:
     if first:
-        ours, bare = await _drain(url, function), await _pipeline(url)
+        ours, bare = await _drain(url, function, jobs), await _pipeline(url, jobs)
     else:
-        bare = await _pipeline(url)
-        ours = await _drain(url, function)
+        bare = await _pipeline(url, jobs)
+        ours = await _drain(url, function, jobs)
     return ours / bare
 
 
-def measure(progress: Progress, function: Function) -> float:
+def measure(progress: Progress, function: Function, jobs: int) -> float:
     """The median of the ratios drain to pipeline, pair by pair."""
     ratios = []
     progress.begin([1.5] * (ROUNDS + 1))
@@ -123,7 +123,7 @@ def measure(progress: Progress, function: Function) -> float:
         for number in range(ROUNDS + 1):
             progress.show("drain", "a bare pipeline", f"pair {number + 1}")
             server.flush()
-            ratio = run_loop(_pair(server.url(), number % 2 == 0, function))
+            ratio = run_loop(_pair(server.url(), number % 2 == 0, function, jobs))
             if number:  # the first warms up
                 ratios.append(ratio)
             progress.done()
@@ -131,9 +131,9 @@ def measure(progress: Progress, function: Function) -> float:
     return statistics.median(ratios)
 
 
-def check(progress: Progress, function: Function = _noop) -> bool:
+def check(progress: Progress, function: Function = _noop, jobs: int = JOBS) -> bool:
     """Whether the drain keeps its floor."""
-    ratio = measure(progress, function)
+    ratio = measure(progress, function, jobs)
     held = ratio >= FLOOR
     print(
         f"{'pipeline' if held else '  ✗ pipeline'}: a drain at concurrency {CONCURRENCY} does {ratio:.2f} "
