@@ -24,6 +24,8 @@ RECORD = Path(__file__).parent.parent / "baselines" / "counters.json"
 #: What may differ, per operation: numbers that grow a digit on the way, the random heights of a sorted set's
 #: nodes, and answers that arrive in two pieces.
 TOLERANCE = {"trips": 0.0, "bytes in": 1.0, "bytes out": 1.0, "memory": 8.0, "python calls": 0.2}
+#: A sample that is taken each second, once or twice in a run. An operation more per batch is more than that.
+TICK = 0.004
 #: A worker looks for work once more when an answer was late: there, counts may differ by this share. An extra
 #: command for each job is far more.
 CHANCE = {"enqueue, work one at a time": 0.05}
@@ -138,7 +140,7 @@ def _figures(what: str, old: Any, new: Any, chance: float) -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         for command in sorted(old.keys() | new.keys()):
             before, now = old.get(command, 0), new.get(command, 0)
-            if abs(before - now) > chance * before:
+            if abs(before - now) > max(TICK, chance * before):
                 yield f"{what} {command.upper()} {before:g} → {now:g} per operation"
     elif isinstance(old, int | float) and isinstance(new, int | float):
         if abs(old - new) > max(TOLERANCE[what], chance * old):
