@@ -12,9 +12,10 @@ from urllib.parse import quote
 import pytest
 
 from saq import Job, Queue, Status
-from saq.queue.views import COUNTERS, CronEntry, Report
+from saq.queue.views import COUNTERS, CronEntry, Mark, Report
 from saq.web import live
 from saq.web.app import WebApp
+from saq.web.cursors import Cursor
 from saq.web.http import Request
 from saq.web.search import LOOK
 from saq.web.views.schedule import next_tick, words
@@ -401,3 +402,25 @@ async def test_a_stream_goes_on_where_it_was(queue: Queue) -> None:
         reply = await face.ask("GET", "/api/events", {"Last-Event-ID": number})
         data = next(line[6:] for line in reply.body.decode().splitlines() if line.startswith("data: "))
         assert all(row[0] > int(number) for row in json.loads(data)["queues"]["default"])
+
+
+@pytest.mark.parametrize("state", ["queued", "scheduled", "active", "finished", "failed"])
+@pytest.mark.parametrize("score", [b"0", b"-0", b"-1", b"9e999", b"-9e999", b"1e-999", b"9" * 20, b"1.5"])
+async def test_a_cursor_from_elsewhere_is_a_place_like_any_other(
+    queue: Queue, state: str, score: bytes
+) -> None:
+    await queue.enqueue("f", key="a")
+    await queue.enqueue("f", key="b", scheduled=time.time() + 100)
+    await queue.enqueue("f", key="c", priority=-1)
+    await queue.dequeue(timeout=1)
+    app = WebApp([queue])
+    for key in (b"", b"a", b"\xff\x00;;", b"x" * 5000):
+        cursor = quote(str(Cursor(Mark(score, key), 2**53)))
+        for path in (
+            f"{JOBS}?state={state}&cursor={cursor}",
+            f"/api/queues/default/count?state={state}&cursor={cursor}",
+        ):
+            response = await app.handle(Request("GET", path.encode()))
+            assert response.status == 200, response.body
+            assert json.loads(response.body)["position"] in range(3)
+    await app.close()

@@ -246,12 +246,14 @@ def main() -> int:
         pages = {theme: context.new_page() for theme, context in contexts.items()}
         for page in pages.values():
             page.goto(site)
-        stage.begin(work(queues, SECONDS)).result(SECONDS * 2)
+        working = stage.begin(work(queues, 2 * SECONDS))
+        pages["light"].wait_for_timeout(SECONDS * 1000)
         for theme, page in pages.items():
             for name, png in shoot(page, site):
                 small = palette(png)
                 (PLACE / f"{name}-{theme}.png").write_bytes(small)
                 print(f"{name}-{theme}.png {len(small) // 1024} kB")
+        working.cancel()
         browser.close()
         stage.close()
     return 0
