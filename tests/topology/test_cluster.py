@@ -50,7 +50,7 @@ async def test_everything_works_wherever_the_queue_lies(cluster: Cluster, make_q
     assert len(owners) == 3
 
 
-@pytest.mark.parametrize("name", ["a{b}c", "{}", "ü", "a:b", "}{"])
+@pytest.mark.parametrize("name", ["", "a{b}c", "{}", "ü", "}{"])
 async def test_any_name_is_one_slot(name: str, cluster: Cluster, make_queue: MakeQueue):
     await use_by_hand(lambda: make_queue(cluster.url, name=name))
     assert sum(bool(node.client().dbsize()) for node in cluster.nodes) == 1

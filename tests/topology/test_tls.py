@@ -188,7 +188,7 @@ async def test_a_file_that_is_not_there(url: str):
 
 
 async def test_a_port_that_does_not_speak_tls(redis_url: str):
-    said = await refused(redis_url.replace("redis://", "rediss://"))
+    said = await refused(redis_url.replace("redis://", "rediss://") + "?socket_connect_timeout=0.5")
     assert "does that port speak TLS? If not, use redis:// for rediss://" in said
 
 
