@@ -29,6 +29,13 @@ def moving() -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.fixture
+def doubled() -> Iterator[Cluster]:
+    """One with a replica for each node, whose nodes may be killed."""
+    with Cluster(replicas=3) as cluster:
+        yield cluster
+
+
 def owner_and_other(cluster: Cluster, queue: str = "default") -> tuple[Server, Server]:
     owner = cluster.owner(queue)
     return owner, next(node for node in cluster.nodes if node is not owner)
@@ -41,8 +48,9 @@ async def test_everything_works_wherever_the_queue_lies(cluster: Cluster, make_q
     owners = set()
     for name in ("0", "1", "3"):
         make = partial(make_queue, cluster.url, name=name)
-        await work_and_wait(make)
         await use_by_hand(make)
+        if not owners:
+            await work_and_wait(make)
         owner = cluster.owner(name)
         assert all(b"{%s}" % name.encode() in key for key in cast("list[bytes]", owner.client().keys("*")))
         owner.flush()
@@ -235,56 +243,55 @@ async def test_a_move_that_does_not_end_is_told(
 
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("how", ["kill", "pause", "asked for"])
-async def test_another_node_takes_over(how: str, make_queue: MakeQueue, work: Work):
-    with Cluster(replicas=3) as cluster:
-        queue, client = make_queue(cluster.url), make_queue(cluster.url)
-        for one in (queue, client):
-            one._session.wire.silence = 1.0  # a node that hangs need not do so for longer here
+async def test_another_node_takes_over(how: str, doubled: Cluster, make_queue: MakeQueue, work: Work):
+    queue, client = make_queue(doubled.url), make_queue(doubled.url)
+    for one in (queue, client):
+        one._session.wire.silence = 1.0  # a node that hangs need not do so for longer here
 
-        async def note(ctx: Any) -> str:
-            await asyncio.sleep(0.005)
-            return str(ctx["job"].key)
+    async def note(ctx: Any) -> str:
+        await asyncio.sleep(0.005)
+        return str(ctx["job"].key)
 
-        await work({"note": note}, queue=queue, concurrency=10, lease=1.5)
-        owner = cluster.owner("default")
-        replica = cluster.nodes[cluster.nodes.index(owner) + 3]
-        sure: list[str] = []
-        taken_over = asyncio.Event()
+    await work({"note": note}, queue=queue, concurrency=10, lease=1.5)
+    owner = doubled.owner("default")
+    replica = doubled.nodes[doubled.nodes.index(owner) + 3]
+    sure: list[str] = []
+    taken_over = asyncio.Event()
 
-        async def produce() -> None:
-            n, after = 0, 0
-            while after < 200:
-                keys = [f"{n + i}" for i in range(10)]
-                n += 10
-                try:
-                    await client.enqueue_many(Job("note", key=key, retries=2) for key in keys)
-                except ServerError:
-                    continue  # they may be there or not
-                if taken_over.is_set():
-                    after += 10
-                    sure.extend(keys)
-                elif n % 50 == 0 and await asyncio.to_thread(replicated, owner, "{default}"):
-                    sure.extend(keys)
+    async def produce() -> None:
+        n, after = 0, 0
+        while after < 200:
+            keys = [f"{n + i}" for i in range(10)]
+            n += 10
+            try:
+                await client.enqueue_many(Job("note", key=key, retries=2) for key in keys)
+            except ServerError:
+                continue  # they may be there or not
+            if taken_over.is_set():
+                after += 10
+                sure.extend(keys)
+            elif n % 50 == 0 and await asyncio.to_thread(replicated, owner, "{default}"):
+                sure.extend(keys)
 
-        producing = asyncio.create_task(produce())
-        await until(lambda: len(sure) >= 100)
-        if how == "kill":
-            owner.kill()
-        elif how == "pause":
-            owner.pause()
-        else:
-            await asyncio.to_thread(replica.client().execute_command, "CLUSTER", "FAILOVER")
-        raw = replica.client()
-        await until(lambda: raw.info("replication")["role"] == "master", 30)
-        await until(lambda: all(str(replica.port) in repr(one) for one in (queue, client)), 30)
-        taken_over.set()
-        await asyncio.wait_for(producing, 30)
-        for key in sure:
-            job = await ended(client, key, 20)
-            assert (job.status, job.result) == (Status.COMPLETE, key)
-        await until(lambda: nothing_left(client))
-        await until(lambda: names_of(replica).count("saq") == 2)
-        await until(lambda: set(names_of(replica)) == {"saq", "saq-inbox", "saq-leases", "saq-marker"})
+    producing = asyncio.create_task(produce())
+    await until(lambda: len(sure) >= 100)
+    if how == "kill":
+        owner.kill()
+    elif how == "pause":
+        owner.pause()
+    else:
+        await asyncio.to_thread(replica.client().execute_command, "CLUSTER", "FAILOVER")
+    raw = replica.client()
+    await until(lambda: raw.info("replication")["role"] == "master", 30)
+    await until(lambda: all(str(replica.port) in repr(one) for one in (queue, client)), 30)
+    taken_over.set()
+    await asyncio.wait_for(producing, 30)
+    for key in sure:
+        job = await ended(client, key, 20)
+        assert (job.status, job.result) == (Status.COMPLETE, key)
+    await until(lambda: nothing_left(client))
+    await until(lambda: names_of(replica).count("saq") == 2)
+    await until(lambda: set(names_of(replica)) == {"saq", "saq-inbox", "saq-leases", "saq-marker"})
 
 
 # -- what is said -------------------------------------------------------------------------------------------
