@@ -45,7 +45,7 @@ def owner_and_other(cluster: Cluster, queue: str = "default") -> tuple[Server, S
 
 
 async def test_everything_works_wherever_the_queue_lies(cluster: Cluster, make_queue: MakeQueue):
-    owners = set()
+    owners: set[int] = set()
     for name in ("0", "1", "3"):
         make = partial(make_queue, cluster.url, name=name)
         await use_by_hand(make)
