@@ -16,7 +16,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from tests.conftest import SERVER_KIND
-from tests.servers import Server, free_port
+from tests.servers import Server, find_server, free_port, server_version
 
 #: Milliseconds without an answer after which sentinels, or the nodes of a Cluster, take a server for dead.
 DOWN_AFTER = 500
@@ -135,17 +135,24 @@ class Cluster:
     ) -> None:
         self._stack = ExitStack()
         self._replicas = replicas
+        # Redis 6 has no say in where its nodes talk to each other: at the port 10,000 beyond.
+        old = server_version(find_server(kind)).startswith("Redis 6")
+        bus: Callable[[], dict[str, Any]] = (dict) if old else (lambda: {"cluster_port": free_port()})
         self.nodes = [
             Server(
                 kind,
                 cluster_enabled="yes",
-                cluster_port=free_port(),
+                **bus(),
                 cluster_node_timeout=2 * DOWN_AFTER,
                 repl_diskless_sync_delay=0,
                 **options(),
             )
             for _ in range(3 + replicas)
         ]
+
+        for node in self.nodes:
+            while old and node.port >= 55_536:
+                node.port = free_port()
 
     def __enter__(self) -> Self:
         with self._stack:
@@ -167,9 +174,8 @@ class Cluster:
                 client.execute_command("CLUSTER", "ADDSLOTS", *slots)
             if i:
                 first = self.nodes[0]
-                client.execute_command(
-                    "CLUSTER", "MEET", "127.0.0.1", first.port, first.options["cluster-port"]
-                )
+                bus = first.options.get("cluster-port", first.port + 10_000)
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", first.port, bus)
         wait_until(
             lambda: all(self._state(c)["cluster_known_nodes"] == len(clients) for c in clients),
             "all have met",
