@@ -127,7 +127,7 @@ async def test_what_one_can_do_without(guarded: Server, make_queue: MakeQueue):
 # -- more than one server -----------------------------------------------------------------------------------
 
 #: Of a user of the sentinels.
-OF_SENTINELS = ("+sentinel", "+client|setname", "+subscribe", "+ping", "&+switch-master")
+OF_SENTINELS = ("+sentinel", "+client|setname", "+subscribe", "+ping", "resetchannels", "&+switch-master")
 
 
 def allow_on(servers: Iterable[Server], user: str, *rights: str) -> None:
