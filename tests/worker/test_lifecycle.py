@@ -149,7 +149,7 @@ async def test_a_worker_that_holds_takes_nothing_whatever_the_queue_says(
     worker = make_worker(queue, {"nothing": nothing}, id="w1")
     worker.hold(True)
     async with running(worker):
-        await until(lambda: client.views.workers())
+        await until(lambda: _has_reported(client))
         job = await enqueue(client, "nothing")
         worker.on_quiet(True)
         worker.on_quiet(False)
@@ -185,6 +185,10 @@ async def test_a_quiet_worker_gives_back_what_a_claim_under_way_brings(
             worker.hold(False)
             for job in jobs:
                 assert (await ended(client, job)).attempts == 1
+
+
+async def _has_reported(client: RedisQueue) -> bool:
+    return any(worker.about for worker in (await client.views.workers()).workers)
 
 
 async def _all_queued(client: RedisQueue, count: int) -> bool:
