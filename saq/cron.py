@@ -9,11 +9,14 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from croniter import croniter
 
 from saq.errors import UsageError
+
+if TYPE_CHECKING:
+    from saq.queue.base import Queue
 
 FIELDS = ("minute", "hour", "day of month", "month", "day of week", "second")
 
@@ -30,6 +33,7 @@ class CronJob:
         timeout, heartbeat, retries, ttl: as those of ``Job``; None leaves the default.
         kwargs: arguments for the function.
         meta: as that of ``Job``.
+        queue: that of the worker's queues which it is for; the first one by default.
     """
 
     function: Callable[..., Any]
@@ -41,6 +45,7 @@ class CronJob:
     ttl: float | None = None
     kwargs: Mapping[str, Any] | None = None
     meta: dict[str, Any] | None = None
+    queue: Queue | None = None
 
 
 def check(expression: str) -> None:

@@ -6,6 +6,7 @@ Owns every exception class that SAQ raises on purpose. Must not import anything 
 * ``ServerError``: Redis could not or would not do it; look at the server or the way to it.
 * ``DataError``: something stored or handed over cannot be read or written as a job.
 * ``StaleError``: the job has moved on; somebody else owns it by now.
+* ``ProcessDiedError``: a function has taken the process down that it ran in.
 
 Each message says what to do about it, where there is something to do.
 """
@@ -55,6 +56,10 @@ class EmbeddedServerError(ServerError):
 
 class StaleError(SaqError):
     """This attempt of the job does not own it any more; nothing was changed."""
+
+
+class ProcessDiedError(SaqError):
+    """The process that ran a function died before it returned. The message says how."""
 
 
 class RunningError(UsageError):

@@ -19,7 +19,7 @@ from saq.errors import SaqError
 from saq.logs import hide_secrets
 from saq.queue.backend import Finding, Progress
 from saq.queue.base import Queue
-from saq.settings import import_settings
+from saq.settings import import_settings, queues_of
 from saq.worker.process import run_loop
 
 DESCRIPTION = """\
@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("settings", help="path of the settings that name the queue: module.settings")
     parser.add_argument("--dry-run", action="store_true", help="change nothing, only say what is wrong")
-    parser.add_argument("--json", action="store_true", help="say it as one JSON object")
+    parser.add_argument("--json", action="store_true", help="say it as a JSON object for each queue")
     return parser
 
 
@@ -56,16 +56,18 @@ def main(arguments: Sequence[str]) -> int:
     options = build_parser().parse_args(arguments)
     logs.configure(0)
     try:
-        queue = import_settings(options.settings)["queue"]
-        report = run_loop(_repair(queue, options.dry_run, print_findings=not options.json))
+        sound = True
+        for queue in queues_of(import_settings(options.settings)):
+            report = run_loop(_repair(queue, options.dry_run, print_findings=not options.json))
+            print(json.dumps(report.to_dict()) if options.json else report.summary())
+            sound = sound and report.sound
     except SaqError as error:
         print(hide_secrets(f"saq repair: {error}"), file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     except KeyboardInterrupt:
         print("saq repair: stopped; what was mended is mended", file=sys.stderr)
         return 1
-    print(json.dumps(report.to_dict()) if options.json else report.summary())
-    return 0 if report.sound else 1
+    return 0 if sound else 1
 
 
 class Report:

@@ -15,6 +15,7 @@ from typing import Any, cast
 from saq.errors import SettingsError
 from saq.queue import Queue
 from saq.types import SettingsDict
+from saq.worker.options import shares
 from saq.worker.worker import Worker
 
 DEFAULT_URL = "redis://localhost"
@@ -68,9 +69,18 @@ def check(settings: dict[str, Any], path: str = "settings") -> SettingsDict:
     if "functions" not in settings:
         raise SettingsError(f"{path} has no 'functions': the functions that this worker runs")
     checked = dict(settings)
-    if checked.get("queue") is None:
+    if checked.get("queue") is None and checked.get("queues") is None:
         checked["queue"] = Queue.from_url(DEFAULT_URL)
     return cast(SettingsDict, checked)
+
+
+def queues_of(settings: SettingsDict) -> list[Queue]:
+    """The queues of these settings, whether they are in ``queue`` or in ``queues``.
+
+    Raises:
+        UsageError: they cannot be.
+    """
+    return [share.queue for share in shares(settings.get("queue"), settings.get("queues"))]
 
 
 def _similar(name: str, names: Any) -> str:

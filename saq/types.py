@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from saq.job import Job, Status
     from saq.queue.base import Queue
     from saq.worker import Worker
+    from saq.worker.options import Handler, Share
 
 
 class Context(TypedDict, total=False):
@@ -79,7 +80,8 @@ class PartialTimersDict(TypedDict, total=False):
 
 
 Function = Callable[..., Any]
-FunctionsType = Collection[Function | tuple[str, Function]]
+FunctionsType = Collection["Function | tuple[str, Function] | Handler"]
+QueuesType = Collection["Queue | Share"] | Mapping["Queue", float]
 ReceivesContext = Callable[[Any], Any]
 LifecycleFunctionsType = ReceivesContext | Collection[ReceivesContext]
 BeforeEnqueueType = Callable[["Job"], Awaitable[Any] | Any]
@@ -95,7 +97,9 @@ class SettingsDict(TypedDict, total=False):
     """The keyword parameters of ``Worker``, as a settings module holds them."""
 
     queue: Queue
+    queues: QueuesType
     functions: Required[FunctionsType]
+    processes: int
     concurrency: int
     cron_jobs: Collection[CronJob]
     cron_tz: tzinfo

@@ -1,9 +1,10 @@
 """Workers: claim jobs, run them, settle them."""
 
+from saq.worker.options import Handler, Share
 from saq.worker.process import check_health, start
 from saq.worker.worker import Worker, logger
 
-__all__ = ["Worker", "check_health", "import_settings", "logger", "start"]
+__all__ = ["Handler", "Share", "Worker", "check_health", "import_settings", "logger", "start"]
 
 
 def import_settings(settings: str):  # type: ignore[no-untyped-def]

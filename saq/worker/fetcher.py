@@ -7,6 +7,10 @@ jobs of the other run here. On two cores that is worth half of the throughput ag
 
 An idle worker has a third one under way, which the server begins when there is work: `wait` in it.
 
+A worker of several queues has a fetcher for each, and they share its slots (`slots.py`). None of them waits
+for another: a server that does not answer soon loses the slots that were promised to its claims, until it
+answers.
+
 Jobs never wait for the server to be claimed or settled, so cancelling one can neither lose its settlement nor
 corrupt an answer. A settlement that could not be delivered is sent again until the server has taken it, or
 has called it stale.
@@ -38,6 +42,18 @@ STEP_JOBS = 100
 STEP_BYTES = 262_144
 #: Seconds that a claim under way is waited for at the end.
 LAST_CLAIM_PATIENCE = 1.0
+#: Seconds that a call may keep slots from other queues without an answer.
+KEEP_SLOTS = 0.5
+
+
+class _Claim:
+    """A claim under way, and how many slots are promised to it."""
+
+    __slots__ = ("promised", "timer")
+
+    def __init__(self, promised: int) -> None:
+        self.promised = promised
+        self.timer: asyncio.TimerHandle | None = None
 
 
 class Fetcher:
@@ -45,9 +61,8 @@ class Fetcher:
 
     Args:
         queue: whose jobs.
-        run: starts a claimed job.
-        slots: how many jobs may run at once.
-        limit: how many jobs to claim in all, or None.
+        slots: of the worker.
+        weight, limit: of this queue among several: see ``Slots.part``.
         look_every: an idle worker looks for work so often, in seconds, without being told of any.
         idle_limit: seconds without any work after which ``drained`` is called, or None.
         drained: called when there is nothing left to do.
@@ -56,21 +71,28 @@ class Fetcher:
     def __init__(
         self,
         queue: Queue,
-        run: Callable[[Job], Any],
-        slots: int,
+        slots: Slots,
+        weight: float | None = None,
         limit: int | None = None,
         look_every: float = LOOK_EVERY,
         idle_limit: float | None = None,
         drained: Callable[[], None] | None = None,
     ) -> None:
         self._queue = queue
-        self._slots = Slots(slots, run, self._give_back, limit)
+        self._wake = asyncio.Event()
+        self._slots = slots
+        self._part = slots.part(
+            self._give_back,
+            weight=weight,
+            limit=limit,
+            wants=self._may_want,
+            changed=self._look_for_room,
+        )
         self._look_every = look_every
         self._idle_limit = idle_limit
         self._drained = drained
         self._done: deque[Settlement] = deque()
         self._accepted: dict[int, asyncio.Future[Status | None]] = {}
-        self._wake = asyncio.Event()
         self._hungry = asyncio.Event()
         self._listening = False
         #: Somebody shall look for work; the last look found as much as it asked for.
@@ -80,6 +102,10 @@ class Fetcher:
         #: nothing queues what is due, and wakes that one.
         self._rousing = False
         self._claiming = True
+        #: How many jobs the claims under way have asked for.
+        self._asked = 0
+        #: One of them keeps no slots from the others any more: there is no answer.
+        self._stalled = False
         #: It claims nothing for the time being.
         self._quiet = False
         self._closing = False
@@ -89,8 +115,9 @@ class Fetcher:
         self._listeners: list[asyncio.Task[None]] = []
         self._failing = False
 
-    def start(self) -> None:
-        """Begins to claim."""
+    def start(self, run: Callable[[Job], Any]) -> None:
+        """Begins to claim; ``run`` starts a claimed job."""
+        self._part.run = run
         self._wake.set()
         self._loops = [asyncio.create_task(self._loop(), name=f"saq-fetcher-{lane}") for lane in range(LANES)]
         self._listeners = [asyncio.create_task(self._listen(), name="saq-marker")]
@@ -114,14 +141,9 @@ class Fetcher:
 
     def freed(self) -> None:
         """A job has ended, and its slot is free again."""
-        self._slots.freed()
+        self._part.freed()
         self._wake.set()
         self._check_limit()
-
-    @property
-    def spent(self) -> bool:
-        """Whether it has claimed as many jobs as it may."""
-        return self._slots.left == 0
 
     def _give_back(self, job: Job) -> None:
         self.settle(self._queue.settle_unstarted(job))
@@ -136,20 +158,31 @@ class Fetcher:
             self._timer.cancel()
             self._timer = None
         self._looking = True
-        self._rousing = self._listening and self._wanted == 0
+        self._rousing = self._listening and not self._slots.shared and self._wanted == 0
         self._wake.set()
+        if self._slots.shared:
+            self._slots.changed()
 
     @property
     def _wanted(self) -> int:
         if not self._claiming or self._quiet:
             return 0
-        slots = self._slots
-        ahead = slots.ahead
-        return max(0, min(slots.room(ahead), self._share(ahead)))
+        ahead = self._slots.ahead
+        return max(0, min(self._part.room(ahead), self._share(ahead)))
 
     def _share(self, ahead: int) -> int:
         """How many jobs a lane settles and claims at once."""
         return min(-(-(self._slots.count + ahead) // LANES), STEP_JOBS)
+
+    def _may_want(self) -> bool:
+        """Whether the queue answers, and has not said that there is nothing to claim."""
+        if not self._loops or not self._claiming or self._quiet or self._failing or self._stalled:
+            return False
+        return self._looking or self._plenty or self._asked > 0
+
+    def _look_for_room(self) -> None:
+        if self._looking or self._plenty:
+            self._wake.set()
 
     async def _loop(self) -> None:
         while True:
@@ -166,12 +199,19 @@ class Fetcher:
         self._rousing = False
         if wanted:
             self._looking = False
+            if self._failing or self._stalled:
+                wanted = 1  # whether it answers again can be asked with one slot
         # Slots are promised before the call: the other lane must not promise them as well.
-        self._slots.promise(wanted)
+        self._part.promise(wanted)
+        self._asked += wanted
+        claim = _Claim(wanted)
+        if self._slots.shared:
+            claim.timer = asyncio.get_running_loop().call_later(KEEP_SLOTS, self._stall, claim)
         try:
             step = await self._queue.step(done, wanted)
         except BaseException as error:
-            self._slots.promise(-wanted)
+            self._end_claim(claim, wanted)
+            self._part.promise(-claim.promised)
             # What was done is kept, and sent again before anything new.
             self._done.extendleft(reversed(done))
             if not isinstance(error, Exception):
@@ -179,33 +219,61 @@ class Fetcher:
             self._looking = True
             await self._pause_after(error)
             return
+        self._end_claim(claim, wanted)
         if done:
             self._tell(done, step.verdicts)
-        self._take(step, wanted)
+        self._take(step, wanted, claim.promised)
 
-    def _take(self, step: Step, wanted: int) -> None:
-        """What a claim has brought."""
+    def _end_claim(self, claim: _Claim, wanted: int) -> None:
+        self._asked -= wanted
+        if claim.timer is not None:
+            claim.timer.cancel()
+
+    def _stall(self, claim: _Claim) -> None:
+        """There is no answer: the slots of that claim, and the turns, are for the other queues."""
+        self._stalled = True
+        promised, claim.promised = claim.promised, 0
+        self._part.promise(-promised)
+        self._slots.changed()
+
+    def _take(self, step: Step, wanted: int, promised: int) -> None:
+        """What a claim of so many jobs has brought, to so many of which a slot was promised."""
         if self._failing:
             self._failing = False
             logger.info("The queue %s answers again", self._queue.name)
-        if self._claiming and not self._quiet:
-            self._slots.promise(len(step.jobs) - wanted)
-            for job in step.jobs:
-                self._slots.take(job)
-            self._plan(step, wanted)
-        else:
+        self._stalled = False
+        part, jobs = self._part, step.jobs
+        if not self._claiming or self._quiet:
             # It was told to take nothing more while this claim was under way.
-            self._slots.promise(-wanted)
-            for job in step.jobs:
+            part.promise(-promised)
+            for job in jobs:
                 self._give_back(job)
-
-    def _plan(self, step: Step, wanted: int) -> None:
-        """When to look for work next, after a claim of so many jobs."""
-        claimed = len(step.jobs)
+            return
+        refused = 0
+        if promised:
+            part.promise(len(jobs) - promised)
+            for job in jobs:
+                part.take(job)
+        else:
+            for job in jobs:
+                if not part.admit(job):
+                    refused += 1
+                    self._give_back(job)
         if wanted:
-            # There may be more: claim again as soon as there is room.
-            self._plenty = claimed == wanted or (step.more and claimed > 0)
+            # There may be more: claim again as soon as there is room. One that waited had asked for few.
+            full = len(jobs) == wanted and promised > 0
+            self._plenty = full or refused > 0 or (step.more and len(jobs) > 0)
             self._wake.set()
+            if self._slots.shared:
+                self._slots.changed()
+        elif step.more and self._slots.shared:
+            # Not asked for, as it was the turn of others: now it waits for its own.
+            self._plenty = True
+            self._slots.changed()
+        self._plan(step)
+
+    def _plan(self, step: Step) -> None:
+        """When to look for work next, after a claim."""
         if self._plenty:
             return
         wait = step.wait
@@ -256,31 +324,40 @@ class Fetcher:
 
     async def _listen(self) -> None:
         """Claims as soon as there is work, while there is room and nothing to claim."""
-        idle = 0.0
-        while self._claiming:
+        slots, part = self._slots, self._part
+        while True:
             await self._hungry.wait()
             self._hungry.clear()
-            wanted = 0 if self._quiet else min(self._slots.room(), STEP_JOBS)
+            if not self._claiming:
+                return  # told to stop while it was not waiting: nobody would end its wait
+            if slots.shared:
+                # One of several waits for one job, and keeps no slot from the others. It waits even when all
+                # are taken: it has to know when it has work, for then it has its turn.
+                knows = self._looking or self._plenty
+                wanted, promised = int(part.open and not self._quiet and not knows), 0
+            else:
+                wanted = promised = 0 if self._quiet else min(part.room(), STEP_JOBS)
             if wanted <= 0:
                 continue  # the end of what runs will look again
             timeout = self._look_every
             if self._idle_limit is not None:
                 timeout = min(timeout, self._idle_limit)
-            self._slots.promise(wanted)
+            part.promise(promised)
+            before = slots.taken
             self._listening = True
             try:
                 step = await self._queue.claim_when_woken(wanted, timeout)
             except Exception as error:
-                self._slots.promise(-wanted)
-                idle = 0.0
+                part.promise(-promised)
+                part.rested = 0.0
                 await self._pause_after(error)
                 self.look()
                 continue
             finally:
                 self._listening = False
-            self._take(step, wanted)
-            idle = idle + timeout if self._slots.idle else 0.0
-            if self._idle_limit is not None and idle >= self._idle_limit and self._drained:
+            self._take(step, wanted, promised)
+            part.rested = part.rested + timeout if slots.idle and slots.taken == before else 0.0
+            if self._idle_limit is not None and slots.rested >= self._idle_limit and self._drained:
                 self._drained()
 
     async def _pause_after(self, error: Exception) -> None:
@@ -293,6 +370,8 @@ class Fetcher:
                 error,
                 exc_info=None if known else error,
             )
+            if self._slots.shared:
+                self._slots.changed()
         await asyncio.sleep(random.uniform(0.1, 1.0))
 
     def be_quiet(self, quiet: bool) -> None:
@@ -300,6 +379,7 @@ class Fetcher:
         self._quiet = quiet
         if quiet:
             self._queue.stop_waiting_for_work()
+            self._slots.changed()
         else:
             self.look()
 
@@ -307,7 +387,7 @@ class Fetcher:
         """Claims nothing more, from now on. What a claim under way brings is given back, as is what waits."""
         if self._claiming:
             self._claiming = False
-            self._slots.empty()
+            self._part.empty()
             self._hungry.set()
             self._queue.stop_waiting_for_work()
 

@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple, TypeVar
 
@@ -100,11 +100,11 @@ def start(
         UnreachableError: the server is not there.
         KeyboardInterrupt: it was told to stop before it had begun.
     """
-    from saq.settings import import_settings
+    from saq.settings import import_settings, queues_of
 
     early = Early(alone=parent is None, held=parent is not None and parent.held)
     found = import_settings(settings)
-    queues = [found["queue"], *(import_settings(path)["queue"] for path in extra_web_settings or ())]
+    extra = [queue for path in extra_web_settings or () for queue in queues_of(import_settings(path))]
     if parent is not None and found.get("id") is not None:
         found["id"] = f"{found['id']}-{os.getpid()}"
     worker: Worker[Any] = Worker(**found)
@@ -112,7 +112,7 @@ def start(
     if parent is not None:
         parent.tell(Born(worker.id, found.get("shutdown_grace_period_s") or 0))
     warden = _Warden(worker, limits, parent, early)
-    run_loop(_work(worker, warden, queues if web else [], host, port, insecure))
+    run_loop(_work(worker, warden, [*worker.queues, *extra] if web else [], host, port, insecure))
     if parent is not None:
         parent.tell(Over())  # if something still keeps the process, that one ends it
     else:
@@ -125,8 +125,9 @@ async def _work(
     worker: Worker[Any], warden: _Warden, shown: list[Queue], host: str, port: int, insecure: bool
 ) -> None:
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(worker.queue.disconnect)
-        await worker.queue.connect()
+        for queue in worker.queues:
+            stack.push_async_callback(queue.disconnect)
+        await _connect(worker.queues)
         _stop_with_parent()
         if shown:
             try:
@@ -135,11 +136,19 @@ async def _work(
                 raise MissingDependencyError(
                     'the web interface needs aiohttp: pip install "saq[web]"'
                 ) from error
-            for queue in shown[1:]:
+            for queue in shown[len(worker.queues) :]:
                 stack.push_async_callback(queue.disconnect)
             await stack.enter_async_context(serve(shown, host, port, insecure=insecure))
         await stack.enter_async_context(warden)
         await worker.start()
+
+
+async def _connect(queues: Sequence[Queue]) -> None:
+    """Says at once that there is no server; one of several that is away is waited for by the worker."""
+    connected = await asyncio.gather(*(queue.connect() for queue in queues), return_exceptions=True)
+    failed = [error for error in connected if error is not None]
+    if len(failed) == len(queues):
+        raise failed[0]
 
 
 class _Warden:
@@ -263,10 +272,14 @@ def _stop_with_parent() -> None:
 
 
 def check_health(settings: str) -> int:
-    """0 if the queue of these settings has live workers, else 1."""
-    from saq.settings import import_settings
+    """0 if each queue of these settings has live workers, else 1."""
+    from saq.settings import import_settings, queues_of
 
-    return run_loop(_check_health(import_settings(settings)["queue"]))
+    return run_loop(_check_all(queues_of(import_settings(settings))))
+
+
+async def _check_all(queues: Sequence[Queue]) -> int:
+    return max([await _check_health(queue) for queue in queues])
 
 
 async def _check_health(queue: Queue) -> int:

@@ -31,6 +31,7 @@ from saq.job import Job, Status
 from saq.logs import job_fields
 from saq.queue.backend import Settlement
 from saq.queue.base import Queue
+from saq.worker.processes import Processes, RemoteTraceback
 from saq.worker.tally import Tally
 from saq.worker.threads import Threads
 
@@ -42,7 +43,7 @@ ERROR_CHARACTERS = 65_536
 UNKNOWN_REST = 1.0
 #: Seconds beyond a job's time limits for which its lease is still renewed.
 RENEW_MARGIN = 1.0
-#: Time limits that are looked at so much later than planned, in seconds, are looked at once more after as long.
+#: Time limits that are looked at so much later than planned (seconds) are looked at once more, as much later.
 LATE = 0.25
 
 
@@ -64,7 +65,9 @@ class Run:
         "began",
         "deadline",
         "error",
+        "freed",
         "job",
+        "process",
         "running",
         "settled",
         "task",
@@ -81,10 +84,14 @@ class Run:
         #: Whether its function is under way, and not a hook before or what comes after.
         self.running = False
         self.thread = False
+        #: Whether its function is for a process.
+        self.process = False
         self.why: Why | None = None
         self.error = ""
         #: Whether its outcome is decided.
         self.settled = False
+        #: Whether it has given its slot away before its end.
+        self.freed = False
         #: Whether its thread is not waited for any more.
         self.abandoned = False
 
@@ -98,7 +105,6 @@ class Host(Protocol):
     """What a runner needs of the worker around it."""
 
     id: str
-    queue: Queue
     context: dict[str, Any]
     functions: dict[str, Callable[..., Any]]
     before_process: tuple[Callable[..., Any], ...]
@@ -106,37 +112,46 @@ class Host(Protocol):
 
 
 class Runner:
-    """Runs jobs, each in a task of its own.
+    """Runs the jobs of a queue, each in a task of its own.
 
     Args:
         host: the worker.
+        queue: whose jobs.
         threads: for functions and hooks that are not async.
+        processes: for functions that are registered for one.
         settle: takes the settlement of a job.
         accepted: the same, and returns when it was accepted, with the status it led to (None: it was stale).
         ended: called when a slot is free again.
         hard_deadline: seconds that a cancelled function has to end.
         tally: counts what the jobs take.
+        patience: seconds that a job keeps its slot while its end is not accepted, or None: until it is.
     """
 
     def __init__(
         self,
         host: Host,
+        queue: Queue,
         threads: Threads,
+        processes: Processes,
         settle: Callable[[Settlement], None],
         accepted: Callable[[Settlement], asyncio.Future[Status | None]],
         ended: Callable[[], None],
         hard_deadline: float,
         tally: Tally,
+        patience: float | None = None,
     ) -> None:
         self.runs: dict[str, Run] = {}
         self._host = host
-        self._queue = host.queue
+        self._queue = queue
         self._threads = threads
+        self._processes = processes
+        self._remote = processes.functions
         self._settle = settle
         self._accepted = accepted
         self._ended = ended
         self._hard_deadline = hard_deadline
         self._tally = tally
+        self._patience = patience
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         #: Whether the latest look came late and was put off.
@@ -163,7 +178,7 @@ class Runner:
             if function is None:
                 self._settle(self._not_known(job))
                 return
-            context = {**host.context, "job": job}
+            context = {**host.context, "queue": self._queue, "job": job}
             try:
                 if host.before_process:
                     for hook in host.before_process:
@@ -200,12 +215,18 @@ class Runner:
                 del self.runs[job.key]
             if not self.runs:
                 self._idle.set()
-            self._ended()
+            if not run.freed:
+                self._ended()
 
     async def _call_function(self, run: Run, function: Callable[..., Any], context: dict[str, Any]) -> Any:
         job = run.job
         if run.why is not None:
             raise asyncio.CancelledError
+        process = None
+        if self._remote and job.function in self._remote:
+            run.process = True
+            # A job that waits for a process has not started: its time does not run yet.
+            process = await self._processes.acquire()
         run.began = began = time.monotonic()
         run.running = True
         timeout, heartbeat = job.timeout, job.heartbeat
@@ -216,6 +237,12 @@ class Runner:
                 self._queue.hold(job, timeout + self._hard_deadline + RENEW_MARGIN)
             if deadline < self._timer_at:
                 self._look_at(deadline)
+        if process is not None:
+            try:
+                return await self._processes.call(process, job)
+            except SerializationError:
+                run.running = False  # what cannot be handed over now will not be the next time
+                raise
         is_async = self._is_async.get(function)
         if is_async is None:
             is_async = self._is_async[function] = is_coroutine_function(function)
@@ -277,12 +304,8 @@ class Runner:
         text = format_error(error)
         if isinstance(error, SerializationError) and run.began and not run.running:
             # Another attempt would return the like of it again.
-            logger.error(
-                "%s returned what cannot be stored: %s",
-                job.info(),
-                error,
-                extra=self._fields(job, error=str(error)),
-            )
+            fields = self._fields(job, error=str(error))
+            logger.error("%s cannot be done: %s", job.info(), error, extra=fields)
             return self._end(job, Status.FAILED, text)
         logger.error(
             "Error processing %s\n%s",
@@ -304,7 +327,9 @@ class Runner:
             return self._queue.settle_return(job, "cancelled")
         context["exception"] = error if isinstance(error, Exception) else TimeoutError(run.error)
         text = run.error
-        if error is not None:
+        if run.process:
+            text = f"{text}; its process was killed"
+        elif error is not None:
             text = f"{format_error(error)}\n{text}"
         logger.error(
             "Error processing %s: %s", job.info(), run.error, extra=self._fields(job, error=run.error)
@@ -327,7 +352,14 @@ class Runner:
             return self._queue.settle(job, status, error=error)
 
     async def _after(self, run: Run, settlement: Settlement, context: dict[str, Any]) -> None:
-        status = await self._accepted(settlement)
+        accepted = self._accepted(settlement)
+        if self._patience is not None:
+            await asyncio.wait({accepted}, timeout=self._patience)
+            if not accepted.done():
+                # Its queue does not answer: its slot is for the others, what comes after it has to wait.
+                run.freed = True
+                self._ended()
+        status = await accepted
         if logger.isEnabledFor(logging.INFO):
             self._log_end(run, status or settlement.status)
         await self._call_after(context)
@@ -513,10 +545,17 @@ def is_coroutine_function(function: Callable[..., Any]) -> bool:
 def format_error(error: BaseException) -> str:
     """The stack trace of an error, whatever its ``str`` does, in bounded length."""
     try:
+        if isinstance(error.__cause__, RemoteTraceback):
+            return bounded(error.__cause__.text)
         text = "".join(traceback.format_exception(error))
     except Exception as broken:
         text = f"{type(error).__name__}, of which no stack trace can be made: {type(broken).__name__}"
-    if len(text) > ERROR_CHARACTERS:
-        half = ERROR_CHARACTERS // 2
-        text = f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
-    return text
+    return bounded(text)
+
+
+def bounded(text: str) -> str:
+    """The first and the last part of a text that is longer than is kept."""
+    if len(text) <= ERROR_CHARACTERS:
+        return text
+    half = ERROR_CHARACTERS // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"

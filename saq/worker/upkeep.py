@@ -24,6 +24,8 @@ logger = logging.getLogger("saq")
 
 #: The server's clock is asked for so often, in seconds, however far the next tick is.
 CLOCK_EVERY = 300.0
+#: What failed is tried again after so many seconds, from … to.
+RETRY = (0.5, 2.0)
 
 
 class Schedule:
@@ -115,11 +117,22 @@ class Upkeep:
         """Does it again and again; it returns after how many seconds."""
         self._tasks.append(asyncio.create_task(self._repeat(name, do), name=f"saq-{name}"))
 
-    async def _repeat(self, name: str, do: Callable[[], Awaitable[float]]) -> None:
+    def retry(self, name: str, do: Callable[[], Awaitable[None]]) -> None:
+        """Does it until it has succeeded once."""
+
+        async def once() -> None:
+            await asyncio.sleep(random.uniform(*RETRY))
+            await do()
+
+        self._tasks.append(asyncio.create_task(self._repeat(name, once), name=f"saq-{name}"))
+
+    async def _repeat(self, name: str, do: Callable[[], Awaitable[float | None]]) -> None:
         failing = False
         while True:
             try:
                 wait = await do()
+                if wait is None:
+                    return
                 failing = False
             except Exception as error:
                 if not failing:
@@ -128,7 +141,7 @@ class Upkeep:
                         "Upkeep: %s failed, trying again: %s", name, error, exc_info=None if known else error
                     )
                 failing = True
-                wait = random.uniform(0.5, 2.0)
+                wait = random.uniform(*RETRY)
             await asyncio.sleep(max(0.0, wait))
 
     async def stop(self) -> None:

@@ -12,38 +12,42 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import functools
 import inspect
 import logging
 import os
 import platform
 import signal
 import socket
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, tzinfo
 from typing import Any, ClassVar, Generic
 
 from saq import cron
 from saq.cron import CronJob
-from saq.errors import UsageError
+from saq.errors import ServerError, UsageError
 from saq.job import Job
-from saq.logs import job_fields
 from saq.queue.base import LOOK_EVERY, Queue
-from saq.queue.views import Report
 from saq.types import (
     CtxType,
     FunctionsType,
     JobTaskContext,
     LifecycleFunctionsType,
     PartialTimersDict,
+    QueuesType,
     TimersDict,
     WorkerInfo,
 )
 from saq.utils import now, uuid1
 from saq.version import __version__
-from saq.worker.fetcher import Fetcher
+from saq.worker.fetcher import KEEP_SLOTS, Fetcher
+from saq.worker.options import Hooks, at_least, handler, hooks, reference, several, shares
+from saq.worker.processes import Processes
 from saq.worker.runner import Run, Runner, Why
-from saq.worker.tally import Taken, Tally
+from saq.worker.slots import Slots
+from saq.worker.source import Source
 from saq.worker.threads import Threads
+from saq.worker.turns import Turns
 from saq.worker.upkeep import Schedule, Upkeep
 
 logger = logging.getLogger("saq")
@@ -55,8 +59,8 @@ checkup = logging.getLogger("saq.checkup")
 SERVER_TICK = 0.1
 #: Seconds that a stopping worker tries to deliver its last results while the server is away.
 DELIVERY_PATIENCE = 5.0
-
-Hooks = tuple[Callable[..., Any], ...]
+#: Seconds that the queues of a worker are given to answer at its start before it begins without some.
+JOIN_PATIENCE = 1.0
 
 
 class Ending(enum.Enum):
@@ -69,12 +73,16 @@ class Ending(enum.Enum):
 
 
 class Worker(Generic[CtxType]):
-    """Claims jobs from a queue and runs them.
+    """Claims jobs from a queue, or from several, and runs them.
 
     Args:
         queue: whose jobs.
-        functions: async or sync callables ``f(ctx, *, …)``, or pairs (name, callable). A callable is known by
-            its ``__qualname__``.
+        functions: async or sync callables ``f(ctx, *, …)``, pairs (name, callable), or
+            ``Handler(function, …)``. A callable is known by its ``__qualname__``.
+        queues: instead of ``queue``, several: a list in the order in which they are served, a dict of queues
+            and their weights, or a list of ``Share(queue, …)``.
+        processes: how many processes run the functions that are to run in one, at the most; as many as there
+            are processors by default.
         id: its name; a new one by default.
         concurrency: how many jobs run at once.
         cron_jobs: functions that the clock enqueues.
@@ -102,9 +110,11 @@ class Worker(Generic[CtxType]):
 
     def __init__(
         self,
-        queue: Queue,
-        functions: FunctionsType,
+        queue: Queue | None = None,
+        functions: FunctionsType | None = None,
         *,
+        queues: QueuesType | None = None,
+        processes: int | None = None,
         id: str | None = None,
         concurrency: int = 10,
         cron_jobs: Collection[CronJob] | None = None,
@@ -124,30 +134,32 @@ class Worker(Generic[CtxType]):
         lease: float = 30.0,
         max_lost: int = 3,
     ) -> None:
-        if not isinstance(queue, Queue):
-            raise UsageError(f"queue must be a Queue, got {queue!r}; see Queue.from_url")
-        _at_least("concurrency", concurrency, 1, whole=True)
-        _at_least("max_lost", max_lost, 1, whole=True)
-        _at_least("lease", lease, 0.1)
-        _at_least("cancellation_hard_deadline_s", cancellation_hard_deadline_s, 0)
-        _at_least("shutdown_grace_period_s", shutdown_grace_period_s or 0, 0)
-        _at_least("dequeue_timeout", dequeue_timeout or 0, 0)
+        found = shares(queue, queues)
+        at_least("concurrency", concurrency, 1, whole=True)
+        at_least("max_lost", max_lost, 1, whole=True)
+        at_least("lease", lease, 0.1)
+        at_least("cancellation_hard_deadline_s", cancellation_hard_deadline_s, 0)
+        at_least("shutdown_grace_period_s", shutdown_grace_period_s or 0, 0)
+        at_least("dequeue_timeout", dequeue_timeout or 0, 0)
         if burst and not dequeue_timeout:
             raise UsageError(
                 "burst needs a dequeue_timeout above 0: so long without work, in seconds, and it is done"
             )
+        if processes is not None:
+            at_least("processes", processes, 1, whole=True)
         if max_burst_jobs is not None:
-            _at_least("max_burst_jobs", max_burst_jobs, 1, whole=True)
+            at_least("max_burst_jobs", max_burst_jobs, 1, whole=True)
         if not isinstance(cron_tz, tzinfo):
             raise UsageError(f"cron_tz must be a time zone such as zoneinfo.ZoneInfo({cron_tz!r})")
         if not isinstance(metadata, (dict, type(None))):
             raise UsageError(f"metadata must be a dict, got {metadata!r}")
-        _hooks("startup", startup)
-        _hooks("shutdown", shutdown)
-        self.queue = queue
+        hooks("startup", startup)
+        hooks("shutdown", shutdown)
+        self.queues: tuple[Queue, ...] = tuple(share.queue for share in found)
+        self.queue = self.queues[0]
         self.id = uuid1() if id is None else str(id)
         self.concurrency = concurrency
-        self.cron_jobs: Collection[CronJob] = _several("cron_jobs", cron_jobs or ())
+        self.cron_jobs: Collection[CronJob] = several("cron_jobs", cron_jobs or ())
         self.cron_tz = cron_tz
         self.timers: TimersDict = {"schedule": 1, "worker_info": 10, "sweep": 60, "abort": 1}
         if not isinstance(timers, (dict, type(None))):
@@ -155,26 +167,30 @@ class Worker(Generic[CtxType]):
         for name, seconds in (timers or {}).items():
             if name not in self.timers:
                 raise UsageError(f"timers has no {name!r}; it has {', '.join(self.timers)}")
-            _at_least(f"timers[{name!r}]", seconds, 0.01 if name in ("worker_info", "sweep") else 0)
+            at_least(f"timers[{name!r}]", seconds, 0.01 if name in ("worker_info", "sweep") else 0)
             self.timers[name] = seconds  # type: ignore[literal-required]
         self.dequeue_timeout = dequeue_timeout
         self.burst = burst
         self.max_burst_jobs = max_burst_jobs
-        self.functions: dict[str, Callable[..., Any]] = dict(map(_named, _several("functions", functions)))
-        self._names = {function: name for name, function in self.functions.items()}
+        self.functions: dict[str, Callable[..., Any]] = {}
+        self.processes = processes or os.cpu_count() or 1
+        self._remote: dict[str, bytes] = {}
+        self._names: dict[Callable[..., Any], str] = {}
+        for given in several("functions", functions):
+            self._know(given)
         for entry in self.cron_jobs:
             if not isinstance(entry, CronJob):
                 raise UsageError(f"cron_jobs holds CronJob(function, cron, …), not {entry!r}")
             cron.check(entry.cron)
+            if entry.queue is not None and entry.queue not in self.queues:
+                raise UsageError(f"cron_jobs: {entry.queue!r} of {entry!r} is none of the worker's queues")
             if entry.function not in self._names:
-                name, function = _named(entry.function)
-                self.functions[name] = function
-                self._names[function] = name
+                self._know(entry.function)
         self.startup = startup
         self.shutdown = shutdown
         self.before_process = before_process
         self.after_process = after_process
-        self.context: Any = {"worker": self, "queue": queue}
+        self.context: Any = {"worker": self, "queue": self.queue}
         self.event = asyncio.Event()
         self._grace = shutdown_grace_period_s or 0
         self._hard_deadline = cancellation_hard_deadline_s
@@ -182,27 +198,34 @@ class Worker(Generic[CtxType]):
         self._lease = lease
         self._max_lost = max_lost
         self._hurry = asyncio.Event()
-        self._tally = Tally()
-        self._untold: Taken | None = None
         self._began = now()
-        #: It takes no jobs: the queue's word, and that of its own process.
-        self._quiet = False
-        self._held = False
+        self._sources = [Source(self, share, alone=len(found) == 1) for share in found]
+        self._turns = Turns([share.weight for share in found])
         #: For the process around it, set before it starts: it retires after so many jobs.
         self.max_jobs: int | None = None
         #: Called when it has begun.
         self.on_begun: Callable[[], None] | None = None
         #: Why it ended, or is about to.
         self.ending = Ending.STOPPED
+        #: Its own process has it take no jobs.
+        self._held = False
         self._retiring: asyncio.Task[None] | None = None
         self._parts: _Parts | None = None
         #: The parts of `process` calls under way, and how many they are.
         self._by_hand: _Parts | None = None
         self._hands = 0
-        self._attached = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._beginning: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
+
+    def _know(self, given: Any) -> None:
+        found = handler(given)
+        assert found.name is not None
+        self.functions[found.name] = found.function
+        self._names[found.function] = found.name
+        self._remote.pop(found.name, None)
+        if found.process:
+            self._remote[found.name] = reference(found.function)
 
     # Hooks may be set at any time, one or several.
 
@@ -212,8 +235,8 @@ class Worker(Generic[CtxType]):
         return self._before_process
 
     @before_process.setter
-    def before_process(self, hooks: LifecycleFunctionsType | None) -> None:
-        self._before_process = _hooks("before_process", hooks)
+    def before_process(self, given: LifecycleFunctionsType | None) -> None:
+        self._before_process = hooks("before_process", given)
 
     @property
     def after_process(self) -> Hooks:
@@ -221,24 +244,25 @@ class Worker(Generic[CtxType]):
         return self._after_process
 
     @after_process.setter
-    def after_process(self, hooks: LifecycleFunctionsType | None) -> None:
-        self._after_process = _hooks("after_process", hooks)
+    def after_process(self, given: LifecycleFunctionsType | None) -> None:
+        self._after_process = hooks("after_process", given)
 
     @property
     def tasks(self) -> set[asyncio.Task[Any]]:
         """The tasks of the jobs that run."""
-        runs = self._parts.runner.runs.values() if self._parts is not None else ()
-        return {run.task for run in runs if run.task is not None}
+        return {run.task for run in self._runs() if run.task is not None}
 
     @property
     def job_task_contexts(self) -> dict[Job, JobTaskContext]:
         """What runs: job → its task, and why it shall be aborted."""
-        runs = self._parts.runner.runs.values() if self._parts is not None else ()
         return {
             run.job: {"task": run.task, "aborted": run.error if run.why is Why.ABORT else None}
-            for run in runs
+            for run in self._runs()
             if run.task is not None
         }
+
+    def _runs(self) -> list[Run]:
+        return [run for source in self._sources for run in source.runs]
 
     # Life -------------------------------------------------------------------------------------------------
 
@@ -246,7 +270,8 @@ class Worker(Generic[CtxType]):
         """Works until ``stop``, a signal, or, in burst mode, until the queue is empty."""
         if self._stopping is not None and not self._stopping.done():
             await asyncio.shield(self._stopping)
-        logger.info("Worker %s starts: %r", self.id, self.queue, extra=self._fields)
+        queues = ", ".join(map(repr, self.queues))
+        logger.info("Worker %s starts: %s", self.id, queues, extra=self._fields)
         logger.debug("It knows: %s", ", ".join(self.functions), extra=self._fields)
         loop = asyncio.get_running_loop()
         if self._loop not in (None, loop):
@@ -281,37 +306,89 @@ class Worker(Generic[CtxType]):
 
     async def _begin(self) -> None:
         parts = self._make_parts()
-        for hook in _hooks("startup", self.startup):
-            await parts.runner.call(hook, self.context)
-        await self._attach()
-        self._quiet = False
-        # Together they take one round trip, and nothing is claimed later for it.
-        warnings, _ = await asyncio.gather(self.queue.check(), self._register())
-        for warning in warnings:
-            checkup.warning("The queue %s: %s", self.queue.name, warning)
-        if self.cron_jobs:
-            parts.upkeep.repeat("cron", self._schedule.enqueue_due)
-        parts.upkeep.every("registration", self.timers["worker_info"], self._register)
-        parts.upkeep.every("sweep", self.timers["sweep"], self.queue.sweep)
-        if self._held:
-            parts.fetcher.be_quiet(True)
-        parts.fetcher.start()
+        for hook in hooks("startup", self.startup):
+            await parts.runners[0].call(hook, self.context)
+        for source in self._sources:
+            source.quiet = False
+        if len(self._sources) == 1:
+            await self._join(self._sources[0], parts)
+            parts.start(0)
+        else:
+            await self._join_all(parts)
         if self.on_begun is not None:
             self.on_begun()
+
+    async def _join_all(self, parts: _Parts) -> None:
+        """Begins with all queues at once, for they have an order; but waits for none that does not answer."""
+        joins = [
+            asyncio.create_task(self._join(source, parts), name=f"saq-join-{source.queue.name}")
+            for source in self._sources
+        ]
+        started: set[int] = set()
+
+        def start() -> None:
+            for position, join in enumerate(joins):
+                if join.done() and join.exception() is None and position not in started:
+                    started.add(position)
+                    parts.start(position)
+
+        try:
+            _, pending = await asyncio.wait(joins, timeout=JOIN_PATIENCE)
+            start()
+            while pending:
+                _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                start()
+        except asyncio.CancelledError:
+            for join in joins:
+                join.cancel()
+            await asyncio.wait(joins)
+            raise
+        for position, (source, join) in enumerate(zip(self._sources, joins, strict=True)):
+            error = join.exception()
+            if error is None:
+                continue
+            if not started or not isinstance(error, ServerError):
+                raise error
+            logger.error("The queue %s cannot be used yet, trying again: %s", source.queue.name, error)
+            parts.upkeep.retry("joining a queue", functools.partial(self._join_late, position, parts))
+
+    async def _join_late(self, position: int, parts: _Parts) -> None:
+        source = self._sources[position]
+        await self._join(source, parts)
+        if not self.event.is_set():
+            logger.info("The queue %s can be used now", source.queue.name)
+            parts.start(position)
+
+    async def _join(self, source: Source, parts: _Parts) -> None:
+        """Makes itself known to a queue."""
+        await source.attach(self._lease, self._max_lost)
+        # Together they take one round trip, and nothing is claimed later for it.
+        warnings, _ = await asyncio.gather(source.queue.check(), self._register(source))
+        for warning in warnings:
+            checkup.warning("The queue %s: %s", source.queue.name, warning)
+        schedule = self._schedule_of(source)
+        if schedule.entries():
+            parts.upkeep.repeat("cron", schedule.enqueue_due)
+        parts.upkeep.every(
+            "registration", self.timers["worker_info"], functools.partial(self._register, source)
+        )
+        parts.upkeep.every("sweep", self.timers["sweep"], source.queue.sweep)
 
     @property
     def _registration(self) -> float:
         """Seconds that a registration is good for: one that is late by a little does not end it."""
         return max(2 * self.timers["worker_info"] + 10, 1)
 
-    async def _register(self) -> None:
+    async def _register(self, source: Source) -> None:
         """Says that it lives, and what it has done since it said so last."""
-        await asyncio.gather(self.worker_info(self._registration), self._report())
+        source.schedule = self._schedule_of(source)
+        await asyncio.gather(
+            source.register(self._registration, self._metadata, self.functions), source.report()
+        )
 
-    async def _report(self) -> None:
-        # What could not be handed in is kept for the next time.
-        self._untold = self._untold or self._tally.take()
-        about = {
+    def about(self) -> Mapping[str, Any]:
+        """What it reports of itself."""
+        return {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "version": __version__,
@@ -321,24 +398,17 @@ class Worker(Generic[CtxType]):
             "uptime": now() - self._began,
             **({"held": True} if self._held else {}),
         }
-        report = Report(about, self._schedule.entries(), self._untold.waits, self._untold.functions)
-        quiet = await self.queue.report(self.id, report)
-        self._untold = None
-        self.on_quiet(quiet)
 
-    @property
-    def _schedule(self) -> Schedule:
-        return Schedule(self.queue, self.cron_jobs, self._names, self.cron_tz)
+    def _schedule_of(self, source: Source) -> Schedule:
+        """The cron entries for a queue: those that name it; the first one has those that name none."""
+        entries = [entry for entry in self.cron_jobs if (entry.queue or self.queue) is source.queue]
+        return Schedule(source.queue, entries, self._names, self.cron_tz)
 
     def _make_parts(self) -> _Parts:
         if self._parts is None or self._parts is self._by_hand:
             self._parts = _Parts(self)
+            self._parts.put_to_work()
         return self._parts
-
-    async def _attach(self) -> None:
-        if not self._attached:
-            await self.queue.attach(self, self._lease, self._max_lost)
-            self._attached = True
 
     def _on_signal(self, signum: signal.Signals) -> None:
         if self.event.is_set():
@@ -351,7 +421,7 @@ class Worker(Generic[CtxType]):
             if self._beginning is not None:
                 self._beginning.cancel()
             if self._parts is not None:
-                self._parts.fetcher.stop_claiming()
+                self._parts.stop_claiming()
 
     async def stop(self) -> None:
         """Stops it: see the order at the top of this module. Calling it twice is harmless."""
@@ -371,35 +441,36 @@ class Worker(Generic[CtxType]):
             self._retiring = None
         parts = self._parts
         if parts is not None:
-            parts.fetcher.stop_claiming()
-            await self._drain(parts.runner)
-            await parts.runner.stop()
+            parts.stop_claiming()
+            await self._drain(parts)
+            await asyncio.gather(*(runner.stop() for runner in parts.runners))
             await parts.upkeep.stop()
-            await parts.fetcher.close(DELIVERY_PATIENCE)
-        if self._attached:
-            self._attached = False
-            try:
-                async with asyncio.timeout(DELIVERY_PATIENCE):
-                    await self.queue.detach(self)
-                    await self._report()
-            except Exception as error:
-                logger.warning(
-                    "The registration of worker %s may stay until it ends: %s",
-                    self.id,
-                    error,
-                    extra=self._fields,
-                )
+            await parts.close()
+        await asyncio.gather(*(self._leave(source) for source in self._sources if source.attached))
         self._parts = None
+        self._rest()
         await self._call_shutdown(parts.threads if parts is not None else Threads(1))
         logger.info("Worker %s has stopped", self.id, extra=self._fields)
 
-    async def _drain(self, runner: Runner) -> None:
+    async def _leave(self, source: Source) -> None:
+        try:
+            async with asyncio.timeout(DELIVERY_PATIENCE):
+                await source.detach()
+        except Exception as error:
+            logger.warning("The registration of worker %s stays until it ends: %s", self.id, error)
+
+    def _rest(self) -> None:
+        for source in self._sources:
+            source.fetcher = source.runner = None
+
+    async def _drain(self, parts: _Parts) -> None:
         """Waits for running jobs as long as they are given, or until a second signal."""
-        if not runner.runs or self._grace <= 0:
+        running = sum(len(runner.runs) for runner in parts.runners)
+        if not running or self._grace <= 0:
             return
-        logger.info("%d jobs have %g s to end", len(runner.runs), self._grace, extra=self._fields)
+        logger.info("%d jobs have %g s to end", running, self._grace, extra=self._fields)
         waits = {
-            asyncio.create_task(runner.wait_idle(self._grace), name="saq-grace"),
+            asyncio.create_task(parts.wait_idle(self._grace), name="saq-grace"),
             asyncio.create_task(self._hurry.wait(), name="saq-hurry"),
         }
         _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -410,7 +481,7 @@ class Worker(Generic[CtxType]):
 
     async def _call_shutdown(self, threads: Threads) -> None:
         try:
-            for hook in _hooks("shutdown", self.shutdown):
+            for hook in hooks("shutdown", self.shutdown):
                 if inspect.iscoroutinefunction(hook):
                     await hook(self.context)
                 else:
@@ -420,34 +491,6 @@ class Worker(Generic[CtxType]):
         finally:
             threads.close()
 
-    # What the queue tells it (`Claimant`) -------------------------------------------------------------------
-
-    def on_abort(self, job: Job, reason: str) -> None:
-        """A job that it runs shall end."""
-        run = self._run_of(job)
-        if run is not None and self._parts is not None:
-            logger.info(
-                "Aborting %s: %s", job.info(), reason, extra=job_fields(job, self.queue.name, self.id)
-            )
-            self._parts.runner.interrupt(run, Why.ABORT, reason)
-
-    def on_lost(self, job: Job) -> None:
-        """A job that it runs belongs to somebody else by now."""
-        run = self._run_of(job)
-        if run is not None and self._parts is not None:
-            self._parts.runner.interrupt(run, Why.LOST, "its lease was lost")
-
-    def on_news(self) -> None:
-        """There may be something to claim."""
-        if self._parts is not None:
-            self._parts.fetcher.look()
-
-    def on_quiet(self, quiet: bool) -> None:
-        """It shall take no jobs for the time being, or take jobs again."""
-        if quiet != self._quiet:
-            self._quiet = quiet
-            self._be_quiet("was asked to take no jobs" if quiet else "may take jobs again")
-
     # What the process around it tells it --------------------------------------------------------------------
 
     @property
@@ -456,20 +499,17 @@ class Worker(Generic[CtxType]):
         return self._held
 
     def hold(self, held: bool) -> None:
-        """Takes no jobs, whatever the queue says, or goes by the queue again."""
+        """Takes no jobs, whatever the queues say, or goes by the queues again."""
         if held != self._held:
             self._held = held
-            self._be_quiet("holds: it takes no jobs" if held else "goes on")
-
-    def _be_quiet(self, said: str) -> None:
-        logger.info("Worker %s %s", self.id, said, extra=self._fields)
-        if self._parts is not None:
-            self._parts.fetcher.be_quiet(self._quiet or self._held)
+            said = "holds: it takes no jobs" if held else "goes on"
+            logger.info("Worker %s %s", self.id, said, extra=self._fields)
+            for source in self._sources:
+                source.be_quiet()
 
     async def report_now(self) -> None:
         """Says how it is without waiting for the next registration."""
-        if self._attached:
-            await self._report()
+        await asyncio.gather(*(source.report() for source in self._sources if source.attached))
 
     def retire(self) -> None:
         """Takes no more jobs, and ends when those that run have ended, however long they take.
@@ -481,11 +521,11 @@ class Worker(Generic[CtxType]):
             return
         logger.info("Worker %s retires: it ends after its running jobs", self.id, extra=self._fields)
         self.ending = Ending.RETIRED
-        parts.fetcher.stop_claiming()
-        self._retiring = asyncio.create_task(self._retire(parts.runner), name="saq-retire")
+        parts.stop_claiming()
+        self._retiring = asyncio.create_task(self._retire(parts), name="saq-retire")
 
-    async def _retire(self, runner: Runner) -> None:
-        await runner.wait_idle(None)
+    async def _retire(self, parts: _Parts) -> None:
+        await parts.wait_idle(None)
         self._retiring = None
         self.event.set()
 
@@ -493,16 +533,13 @@ class Worker(Generic[CtxType]):
     def spent(self) -> bool:
         """Whether it has taken all the jobs that it may."""
         return self._retiring is not None or (
-            self._parts is not None and self._parts.fetcher.spent and self.max_jobs is not None
+            self._parts is not None and self._parts.slots.spent and self.max_jobs is not None
         )
 
     @property
     def _fields(self) -> dict[str, Any]:
         """What its log lines carry beside their text."""
         return {"worker_id": self.id, "queue": self.queue.name}
-
-    def _run_of(self, job: Job) -> Run | None:
-        return self._parts.runner.find(job) if self._parts is not None else None
 
     # By hand ------------------------------------------------------------------------------------------------
 
@@ -511,23 +548,27 @@ class Worker(Generic[CtxType]):
 
         Returns False if there was none.
         """
-        await self._attach()
-        job = await self.queue.dequeue(self.dequeue_timeout)
+        for source in self._sources:
+            await source.attach(self._lease, self._max_lost)
+        source, job = await self._dequeue()
         if job is None:
             return False
         parts = self._parts
         if parts is None:
             parts = self._parts = self._by_hand = _Parts(self)
-            parts.fetcher.start_settling()
+            parts.put_to_work()
+            for fetcher in parts.fetchers:
+                fetcher.start_settling()
         by_hand = parts is self._by_hand
         self._hands += by_hand
-        run = parts.runner.start(job)
+        runner = parts.runners[self._sources.index(source)]
+        run = runner.start(job)
         assert run.task is not None
         try:
             await asyncio.shield(run.task)
         finally:
             if not run.task.done():
-                parts.runner.interrupt(run, Why.STOP)
+                runner.interrupt(run, Why.STOP)
                 await asyncio.wait({run.task}, timeout=self._hard_deadline)
             if by_hand:
                 self._hands -= 1
@@ -535,122 +576,120 @@ class Worker(Generic[CtxType]):
                     await self._end_by_hand(parts)
         return True
 
+    async def _dequeue(self) -> tuple[Source, Job | None]:
+        if len(self._sources) == 1:
+            return self._sources[0], await self.queue.dequeue(self.dequeue_timeout)
+        position, job = await self._turns.dequeue(self.queues, self.dequeue_timeout)
+        return self._sources[position], job
+
     async def _end_by_hand(self, parts: _Parts) -> None:
         if self._parts is parts:
             self._parts = None
+            self._rest()
         self._by_hand = None
-        await parts.runner.stop()
-        await parts.fetcher.close(DELIVERY_PATIENCE)
+        await asyncio.gather(*(runner.stop() for runner in parts.runners))
+        await parts.close()
         parts.threads.close()
 
     async def schedule(self, lock: int = 1) -> None:
         """Enqueues what the clock has made due. A started worker does this by itself."""
-        await self._schedule.enqueue_due()
-        await self.queue.schedule(lock)
+        for source in self._sources:
+            await self._schedule_of(source).enqueue_due()
+            await source.queue.schedule(lock)
 
     async def abort(self, abort_threshold: float = 0) -> None:
         """Looks for jobs of its own that shall be aborted. A started worker is told of them."""
-        runs = list(self._parts.runner.runs.values()) if self._parts is not None else []
-        for job in await self.queue.jobs(run.job.key for run in runs):
-            if job is not None and job.status == "aborting":
-                run = self._run_of_key(job.key)
-                if run is not None:
-                    self.on_abort(run.job, job.error or "abort")
-
-    def _run_of_key(self, key: str) -> Run | None:
-        return self._parts.runner.runs.get(key) if self._parts is not None else None
+        for source in self._sources:
+            runs = {run.job.key: run for run in source.runs}
+            for job in await source.queue.jobs(runs):
+                if job is not None and job.status == "aborting" and job.key in runs:
+                    source.on_abort(runs[job.key].job, job.error or "abort")
 
     async def upkeep(self) -> list[asyncio.Task[None]]:
         """Does the upkeep once. A started worker does it by itself; there are no tasks to return."""
         await self.schedule()
-        await self.queue.sweep()
+        for queue in self.queues:
+            await queue.sweep()
         await self.worker_info()
         return []
 
     async def worker_info(self, ttl: float = 60) -> WorkerInfo:
-        """Registers itself for ``ttl`` seconds and returns what it registered."""
-        return await self.queue.worker_info(
-            self.id,
-            queue_key=self.queue.name,
-            metadata=self._metadata,
-            ttl=ttl,
-            functions=self.functions,
-        )
+        """Registers itself with its queues for ``ttl`` seconds; returns what it registered with the first."""
+        infos = [await source.register(ttl, self._metadata, self.functions) for source in self._sources]
+        return infos[0]
 
 
 class _Parts:
-    """What a worker is made of while it works."""
+    """What a worker is made of while it works; a fetcher and a runner for each queue."""
 
     def __init__(self, worker: Worker[Any]) -> None:
         self._worker = worker
         self._bursts = worker.max_burst_jobs if worker.burst else None
         limits = [limit for limit in (self._bursts, worker.max_jobs) if limit is not None]
         limit = min(limits, default=None)
+        self.slots = Slots(worker.concurrency if limit is None else min(worker.concurrency, limit), limit)
         self.upkeep = Upkeep()
         self.threads = Threads(worker.concurrency)
-        self.fetcher = Fetcher(
-            worker.queue,
-            self.run,
-            worker.concurrency if limit is None else min(worker.concurrency, limit),
-            limit=limit,
+        self.processes = Processes(worker.processes, worker._remote)
+        self.fetchers: list[Fetcher] = []
+        self.runners: list[Runner] = []
+        self._sources = worker._sources
+        for source in worker._sources:
+            self._add(worker, source)
+
+    def _add(self, worker: Worker[Any], source: Source) -> None:
+        fetcher = Fetcher(
+            source.queue,
+            self.slots,
+            source.share.weight,
+            source.share.limit,
             look_every=min(LOOK_EVERY, max(worker._lease / 3 - SERVER_TICK, 0.01)),
             idle_limit=worker.dequeue_timeout if worker.burst else None,
             drained=self._on_drained,
         )
-        self.runner = Runner(
+        runner = Runner(
             worker,
+            source.queue,
             self.threads,
-            self.fetcher.settle,
-            self.fetcher.accepted,
-            self.fetcher.freed,
+            self.processes,
+            fetcher.settle,
+            fetcher.accepted,
+            fetcher.freed,
             worker._hard_deadline,
-            worker._tally,
+            source.tally,
+            KEEP_SLOTS if len(worker.queues) > 1 else None,
         )
+        self.fetchers.append(fetcher)
+        self.runners.append(runner)
+
+    def start(self, position: int) -> None:
+        """Begins to claim from that queue."""
+        if self._worker.held:
+            self.fetchers[position].be_quiet(True)
+        self.fetchers[position].start(self.runners[position].start)
 
     def _on_drained(self) -> None:
         worker = self._worker
         if not worker.event.is_set():
-            retired = self.fetcher.spent and worker.max_jobs is not None and worker.max_jobs != self._bursts
+            retired = self.slots.spent and worker.max_jobs is not None and worker.max_jobs != self._bursts
             worker.ending = Ending.RETIRED if retired else Ending.DRAINED
             worker.event.set()
 
-    def run(self, job: Job) -> None:
-        """Starts a claimed job."""
-        self.runner.start(job)
+    def put_to_work(self) -> None:
+        """What the queues say from now on reaches these."""
+        for source, fetcher, runner in zip(self._sources, self.fetchers, self.runners, strict=True):
+            source.fetcher, source.runner = fetcher, runner
 
+    def stop_claiming(self) -> None:
+        """Claims nothing more from any queue."""
+        for fetcher in self.fetchers:
+            fetcher.stop_claiming()
 
-def _named(function: Any) -> tuple[str, Callable[..., Any]]:
-    if isinstance(function, tuple):
-        if len(function) != 2 or not isinstance(function[0], str) or not callable(function[1]):
-            raise UsageError(f"functions holds callables and pairs (name, callable), not {function!r}")
-        return function
-    name = getattr(function, "__qualname__", None)
-    if not callable(function) or name is None:
-        raise UsageError(
-            f"functions holds callables and pairs (name, callable), not {function!r}"
-            + ("; it has no __qualname__: give it a name" if callable(function) else "")
-        )
-    return name, function
+    async def wait_idle(self, timeout: float | None) -> None:
+        """Waits until nothing runs, or so long (seconds)."""
+        await asyncio.gather(*(runner.wait_idle(timeout) for runner in self.runners))
 
-
-def _hooks(name: str, hooks: Any) -> Hooks:
-    if hooks is None:
-        return ()
-    found = (hooks,) if callable(hooks) else tuple(hooks) if isinstance(hooks, Iterable) else (hooks,)
-    for hook in found:
-        if not callable(hook):
-            raise UsageError(f"{name} must be a callable or several, got {hook!r}")
-    return found
-
-
-def _several(name: str, values: Any) -> list[Any]:
-    if callable(values) or not isinstance(values, Iterable) or isinstance(values, str):
-        raise UsageError(f"{name} must be a collection, such as a list, got {values!r}")
-    return list(values)
-
-
-def _at_least(name: str, value: Any, least: float, *, whole: bool = False) -> None:
-    kinds = (int,) if whole else (int, float)
-    if not isinstance(value, kinds) or isinstance(value, bool) or not value >= least:
-        kind = "a whole number" if whole else "a number"
-        raise UsageError(f"{name} must be {kind} of at least {least:g}, got {value!r}")
+    async def close(self) -> None:
+        """Delivers what is settled, and ends."""
+        await self.processes.close()
+        await asyncio.gather(*(fetcher.close(DELIVERY_PATIENCE) for fetcher in self.fetchers))

@@ -10,8 +10,9 @@ import signal
 import time
 from typing import Any
 
-from saq import Queue
+from saq import Handler, Queue
 from saq.types import SettingsDict
+from tests.worker import computing as work
 
 if os.environ.get("SAQ_TEST_CHECKUP") is None:
     # The servers of most tests keep nothing, and shall not.
@@ -69,6 +70,26 @@ def settings() -> SettingsDict:
         **json.loads(os.environ.get("SAQ_TEST_SETTINGS", "{}")),
     }
     return found  # type: ignore[return-value]
+
+
+def computing() -> SettingsDict:
+    """Functions in processes."""
+    functions = [
+        Handler(getattr(work, name), process=True) for name in ("pid", "nap", "spin", "hold_the_interpreter")
+    ]
+    return {
+        "queue": Queue.from_url(os.environ["SAQ_TEST_URL"]),
+        "functions": functions,
+        "processes": 2,
+        "concurrency": 2,
+        "shutdown_grace_period_s": 10,
+    }
+
+
+def several() -> SettingsDict:
+    """Two queues."""
+    url = os.environ["SAQ_TEST_URL"]
+    return {"queues": [Queue.from_url(url, name=name) for name in ("a", "b")], "functions": [add]}
 
 
 text = "this is no dict"

@@ -151,8 +151,8 @@ async def test_a_worker_that_holds_takes_nothing_whatever_the_queue_says(
     async with running(worker):
         await until(lambda: _has_reported(client))
         job = await enqueue(client, "nothing")
-        worker.on_quiet(True)
-        worker.on_quiet(False)
+        for quiet in (True, False):
+            worker._sources[0].on_quiet(quiet)
         await worker.report_now()
         (view,) = (await client.views.workers()).workers
         assert view.about["held"] is True
