@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue as queues
 import sys
 import threading
 from collections.abc import Sequence
+from queue import SimpleQueue
 from typing import NamedTuple
 
 from saq import logs
 from saq.errors import SaqError
 from saq.logs import hide_secrets
 from saq.queue.base import Queue
-from saq.settings import import_settings
+from saq.settings import import_settings, queues_of
 from saq.worker.lifeline import CODES, SIGNALLED, Failed, Lifeline
 from saq.worker.process import NO_LIMITS, Limits, check_health, start
 from saq.worker.signals import Early
@@ -121,7 +121,7 @@ def _supervise(work: Work, workers: int, reload: bool, reload_dirs: Sequence[str
         watch = watcher(reload_dirs or ["."])
     found = import_settings(work.settings)
     Worker(**found)  # what is wrong with them is said once, not by each process
-    undertaker = _Undertaker(found["queue"])
+    undertaker = _Undertaker(queues_of(found))
     supervisor = Supervisor(
         workers,
         _work,
@@ -157,9 +157,9 @@ def _work(parent: Lifeline, slot: int, work: Work) -> None:
 class _Undertaker:
     """Takes away the registrations of workers whose processes have died, in a thread of its own."""
 
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
-        self._dead: queues.SimpleQueue[str | None] = queues.SimpleQueue()
+    def __init__(self, queues: Sequence[Queue]) -> None:
+        self._queues = queues
+        self._dead: SimpleQueue[str | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def bury(self, worker: str) -> None:
@@ -174,10 +174,13 @@ class _Undertaker:
             asyncio.run(self._take_away(worker))
 
     async def _take_away(self, worker: str) -> None:
+        await asyncio.gather(*(self._take_away_from(queue, worker) for queue in self._queues))
+
+    async def _take_away_from(self, queue: Queue, worker: str) -> None:
         try:
             async with asyncio.timeout(BURIAL):
-                await self._queue.register(worker, {}, (), 0)  # type: ignore[typeddict-item]
-                await self._queue.disconnect()
+                await queue.register(worker, {}, (), 0)  # type: ignore[typeddict-item]
+                await queue.disconnect()
             logger.info("The registration of the dead worker %s is taken away", worker)
         except Exception as error:
             logger.warning("The registration of the dead worker %s stays until it ends: %s", worker, error)
