@@ -227,6 +227,39 @@ async def test_a_right_that_is_missing_is_named(start: Start, make_server: MakeS
     assert "lacks that right" in worker.text()
 
 
+async def test_a_fleet_of_several_queues(start: Start, tmp_path: Path, redis_url: str) -> None:
+    """A dead worker is gone from all of them, and its limit counts the jobs of all."""
+    (tmp_path / "conf.py").write_text(
+        "import os\n"
+        "from saq import Queue\n"
+        "async def where(ctx): return os.getpid()\n"
+        f"queues = [Queue.from_url({redis_url!r}, name=name) for name in ('high', 'low')]\n"
+        "settings = {'queues': queues, 'functions': [where]}\n"
+    )
+    high, low = (RedisQueue.from_url(redis_url, name=name) for name in ("high", "low"))
+    parent = start("conf.settings", "--workers", "2", "--max-jobs", "10", cwd=tmp_path)
+    try:
+        before = await known(high, 2)
+        assert before == await known(low, 2)
+        os.kill(min(before), signal.SIGKILL)
+
+        async def replaced(queue: RedisQueue) -> bool:
+            now = await pids(queue)
+            return len(now) == 2 and min(before) not in now
+
+        await until(lambda: replaced(high), timeout=20)
+        await until(lambda: replaced(low), timeout=20)
+        ran = Counter(await high.map("where", [{}] * 15, timeout=30))
+        ran += Counter(await low.map("where", [{}] * 15, timeout=30))
+        assert max(ran.values()) <= 10
+        assert len(ran) >= 3
+        await stopped(parent)
+        assert (await high.info())["workers"] == (await low.info())["workers"] == {}
+    finally:
+        await high.disconnect()
+        await low.disconnect()
+
+
 # Signals ---------------------------------------------------------------------------------------------------
 
 

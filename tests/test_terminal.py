@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,6 +176,34 @@ async def test_whoever_reads_only_the_first_lines_gets_no_complaint(
     with closing(Command("-c", code, APP, env={"SAQ_TEST_URL": redis_url})) as command:
         assert await command.end() == 0
         assert command.text().strip() == "141"
+
+
+async def test_of_several_queues_each_is_shown_and_one_has_to_be_named_for_a_change(
+    tmp_path: Path, redis_url: str
+) -> None:
+    (tmp_path / "conf.py").write_text(
+        "from saq import Queue\n"
+        f"queues = [Queue.from_url({redis_url!r}, name=name) for name in ('high', 'low')]\n"
+        "settings = {'queues': queues, 'functions': []}\n"
+    )
+
+    async def ask(*words: str) -> Answer:
+        with closing(Command("-m", "saq", *words, cwd=tmp_path)) as command:
+            return Answer(await command.end(), command.text())
+
+    said = await ask("enqueue", "conf.settings", "add", "a=1")
+    assert said.code == 2
+    assert "several queues: say which one, --queue NAME: 'high', 'low'" in said.text
+    assert (await ask("enqueue", "conf.settings", "add", "a=1", "--queue", "low", "--key", "k")).code == 0
+    found = await ask("info", "conf.settings", "--json")
+    assert [(queue["queue"], queue["queued"]) for queue in found.json] == [("high", 0), ("low", 1)]
+    jobs = await ask("jobs", "conf.settings", "--json")
+    assert (jobs.code, [(job["key"], job["queue"]) for job in jobs.json]) == (0, [("k", "low")])
+    assert (await ask("jobs", "conf.settings", "--queue", "high")).code == 1
+    unknown = await ask("job", "conf.settings", "k", "--queue", "lower")
+    assert unknown.code == 2
+    assert "have no queue 'lower'; they have 'high', 'low'" in unknown.text
+    assert (await ask("job", "conf.settings", "k", "--queue", "low")).code == 0
 
 
 # info, workers ---------------------------------------------------------------------------------------------

@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from saq import logs
-from saq.errors import RunningError, SaqError, ServerError, StaleError
+from saq.errors import RunningError, SaqError, ServerError, StaleError, UsageError
 from saq.queue.base import Queue
-from saq.settings import import_settings
+from saq.settings import import_settings, queues_of
 from saq.terminal.screen import Column, Screen, printable, table
 from saq.terminal.words import to_json
 from saq.worker.process import run_loop
@@ -41,6 +41,7 @@ def parser(verb: str, description: str, codes: Mapping[int, str]) -> argparse.Ar
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("settings", help="path of the settings that name the queue: module.settings")
+    made.add_argument("--queue", metavar="NAME", help="which one, where the settings have several")
     made.add_argument("--json", action="store_true", help="the same facts as JSON")
     return made
 
@@ -87,8 +88,18 @@ class Call:
         return [indent + self.out.style(titles, "bold"), *(indent + line for line in lines)]
 
 
-def run(parser: argparse.ArgumentParser, options: Any, work: Callable[[Call], Awaitable[int]]) -> int:
-    """Does the work with the queue of the settings; returns the exit code."""
+def run(
+    parser: argparse.ArgumentParser,
+    options: Any,
+    work: Callable[[Call], Awaitable[int]],
+    *,
+    each: bool = False,
+) -> int:
+    """Does the work with the queue of the settings; returns the exit code.
+
+    Where there are several, it is that of `--queue`; without that, ``each`` of them in turn, with the best of
+    their exit codes, or a refusal.
+    """
     logs.configure(0)
     verb = parser.prog
 
@@ -97,12 +108,10 @@ def run(parser: argparse.ArgumentParser, options: Any, work: Callable[[Call], Aw
         return code
 
     try:
-        call = Call(verb, import_settings(options.settings)["queue"], options)
-        try:
-            return run_loop(_work(call, work))
-        finally:
-            call.end_progress()
-            sys.stdout.flush()
+        queues = _chosen(queues_of(import_settings(options.settings)), options.queue, each)
+        code = min(run_loop(_work([Call(verb, queue, options) for queue in queues], work)))
+        sys.stdout.flush()
+        return code
     except (RunningError, StaleError) as error:
         return fail(error, NOT_SO)
     except ServerError as error:
@@ -117,9 +126,23 @@ def run(parser: argparse.ArgumentParser, options: Any, work: Callable[[Call], Aw
         return NOBODY_READS
 
 
-async def _work(call: Call, work: Callable[[Call], Awaitable[int]]) -> int:
-    try:
-        return await work(call)
-    finally:
-        with contextlib.suppress(SaqError):
-            await call.queue.disconnect()
+def _chosen(queues: Sequence[Queue], name: str | None, each: bool) -> Sequence[Queue]:
+    found = [queue for queue in queues if name in (None, queue.name)]
+    names = ", ".join(repr(queue.name) for queue in queues)
+    if not found:
+        raise UsageError(f"the settings have no queue {name!r}; they have {names}")
+    if len(found) > 1 and not each:
+        raise UsageError(f"the settings have several queues: say which one, --queue NAME: {names}")
+    return found
+
+
+async def _work(calls: Sequence[Call], work: Callable[[Call], Awaitable[int]]) -> list[int]:
+    codes = []
+    for call in calls:
+        try:
+            codes.append(await work(call))
+        finally:
+            call.end_progress()
+            with contextlib.suppress(SaqError):
+                await call.queue.disconnect()
+    return codes

@@ -32,7 +32,7 @@ def main(words: Sequence[str]) -> int:
         "With --json, one line each.",
         {DONE: "there are some", NOT_SO: "no live worker has any"},
     )
-    return command.run(parser, parser.parse_intermixed_args(words), _cron)
+    return command.run(parser, parser.parse_intermixed_args(words), _cron, each=True)
 
 
 async def _cron(call: Call) -> int:

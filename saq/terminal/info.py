@@ -29,7 +29,8 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument(
         "--every", type=seconds, default=1.0, metavar="SPAN", help="how often, with --watch [1s]"
     )
-    return command.run(parser, parser.parse_intermixed_args(words), _info)
+    options = parser.parse_intermixed_args(words)
+    return command.run(parser, options, _info, each=not options.watch)
 
 
 async def _info(call: Call) -> int:

@@ -50,7 +50,7 @@ def main(words: Sequence[str]) -> int:
     )
     parser.add_argument("--function", metavar="NAME", help="only those of this function")
     parser.add_argument("--limit", type=whole, default=20, help="so many at the most; 0 is all [20]")
-    return command.run(parser, parser.parse_intermixed_args(words), _jobs)
+    return command.run(parser, parser.parse_intermixed_args(words), _jobs, each=True)
 
 
 async def _jobs(call: Call) -> int:

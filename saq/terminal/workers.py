@@ -32,7 +32,7 @@ def main(words: Sequence[str]) -> int:
         "Lists the live workers of a queue. With --json, one line each.",
         {DONE: "there are some", NOT_SO: "there is none"},
     )
-    return command.run(parser, parser.parse_intermixed_args(words), _workers)
+    return command.run(parser, parser.parse_intermixed_args(words), _workers, each=True)
 
 
 async def _workers(call: Call) -> int:

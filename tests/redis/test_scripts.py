@@ -162,6 +162,18 @@ async def test_a_claim_that_is_answered_again_leaves_out_what_is_lost_by_now(raw
     assert [part for part in answer[4:] if part in (member_a, member_b)] == [member_b]
 
 
+async def test_a_claim_that_found_nothing_finds_nothing_when_it_comes_again(raw: Redis, queue: Queue):
+    """A call that was given up on one connection and sent again on another may run there all the same, later,
+    when there is a job: it would be claimed for nobody."""
+    lane = Lane(session(queue).wire, prefix(queue).decode())
+    assert len(await lane.call("step", *CLAIM)) == 4
+    await enqueue(queue, "a")
+    lane._number -= 1
+    assert len(await lane.call("step", *CLAIM)) == 4
+    assert (await queue.count("queued"), await queue.count("active")) == (1, 0)
+    assert len(await lane.call("step", *CLAIM)) == 7
+
+
 async def test_the_scripts_may_be_forgotten_at_any_time(raw: Redis, queue: Queue, other: Queue):
     done = asyncio.Event()
 
