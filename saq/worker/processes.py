@@ -41,7 +41,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from multiprocessing.process import BaseProcess
 from typing import Any, BinaryIO
 
-from saq.errors import ProcessDiedError, SerializationError, UsageError
+from saq.errors import ProcessDiedError, RemoteTraceback, SerializationError, UsageError
 from saq.job import Job
 from saq.worker.threads import Threads
 
@@ -56,14 +56,6 @@ KILL_PATIENCE = 5.0
 
 _SIZE = struct.Struct("!Q")
 _FIELDS = tuple(field.name for field in dataclasses.fields(Job) if field.name != "queue")
-
-
-class RemoteTraceback(Exception):
-    """The cause of an exception that came from another process: its stack trace there."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        super().__init__(f"\n{text}")
 
 
 class Child:

@@ -24,15 +24,17 @@ import logging
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from saq.errors import SerializationError
+from saq.errors import RemoteTraceback, SerializationError
 from saq.job import Job, Status
 from saq.queue.backend import Settlement
 from saq.queue.base import Queue
-from saq.worker.processes import Processes, RemoteTraceback
 from saq.worker.tally import Tally
 from saq.worker.threads import Threads
+
+if TYPE_CHECKING:
+    from saq.worker.processes import Processes
 
 logger = logging.getLogger("saq")
 
@@ -114,7 +116,7 @@ class Runner:
         host: the worker.
         queue: whose jobs.
         threads: for functions and hooks that are not async.
-        processes: for functions that are registered for one.
+        processes: for functions that are registered for one; None: there are no such functions.
         settle: takes the settlement of a job.
         accepted: the same, and returns when it was accepted, with the status it led to (None: it was stale).
         ended: called when a slot is free again.
@@ -128,7 +130,7 @@ class Runner:
         host: Host,
         queue: Queue,
         threads: Threads,
-        processes: Processes,
+        processes: Processes | None,
         settle: Callable[[Settlement], None],
         accepted: Callable[[Settlement], asyncio.Future[Status | None]],
         ended: Callable[[], None],
@@ -141,7 +143,6 @@ class Runner:
         self._queue = queue
         self._threads = threads
         self._processes = processes
-        self._remote = processes.functions
         self._settle = settle
         self._accepted = accepted
         self._ended = ended
@@ -215,10 +216,11 @@ class Runner:
         if run.why is not None:
             raise asyncio.CancelledError
         process = None
-        if self._remote and job.function in self._remote:
+        processes = self._processes
+        if processes is not None and job.function in processes.functions:
             run.process = True
             # A job that waits for a process has not started: its time does not run yet.
-            process = await self._processes.acquire()
+            process = await processes.acquire()
         run.began = began = time.monotonic()
         run.running = True
         timeout, heartbeat = job.timeout, job.heartbeat
@@ -229,9 +231,9 @@ class Runner:
                 self._queue.hold(job, timeout + self._hard_deadline + RENEW_MARGIN)
             if deadline < self._timer_at:
                 self._look_at(deadline)
-        if process is not None:
+        if processes is not None and process is not None:
             try:
-                return await self._processes.call(process, job)
+                return await processes.call(process, job)
             except SerializationError:
                 run.running = False  # what cannot be handed over now will not be the next time
                 raise

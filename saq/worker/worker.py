@@ -20,7 +20,7 @@ import signal
 import socket
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, tzinfo
-from typing import Any, ClassVar, Generic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from saq import cron
 from saq.cron import CronJob
@@ -41,13 +41,15 @@ from saq.utils import now, uuid1
 from saq.version import __version__
 from saq.worker.fetcher import KEEP_SLOTS, Fetcher
 from saq.worker.options import Hooks, at_least, handler, hooks, reference, several, shares
-from saq.worker.processes import Processes
 from saq.worker.runner import Run, Runner, Why
 from saq.worker.slots import Slots
 from saq.worker.source import Source
 from saq.worker.threads import Threads
 from saq.worker.turns import Turns
 from saq.worker.upkeep import Schedule, Upkeep
+
+if TYPE_CHECKING:
+    from saq.worker.processes import Processes
 
 logger = logging.getLogger("saq")
 #: What the server's settings may cost. Whoever knows better silences it by its name.
@@ -549,7 +551,11 @@ class _Parts:
         slots = Slots(worker.concurrency if limit is None else min(worker.concurrency, limit), limit)
         self.upkeep = Upkeep()
         self.threads = Threads(worker.concurrency)
-        self.processes = Processes(worker.processes, worker._remote)
+        self.processes: Processes | None = None
+        if worker._remote:
+            from saq.worker.processes import Processes
+
+            self.processes = Processes(worker.processes, worker._remote)
         self.fetchers: list[Fetcher] = []
         self.runners: list[Runner] = []
         self._sources = worker._sources
@@ -601,5 +607,6 @@ class _Parts:
 
     async def close(self) -> None:
         """Delivers what is settled, and ends."""
-        await self.processes.close()
+        if self.processes is not None:
+            await self.processes.close()
         await asyncio.gather(*(fetcher.close(DELIVERY_PATIENCE) for fetcher in self.fetchers))

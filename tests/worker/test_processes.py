@@ -278,6 +278,7 @@ async def test_a_process_that_died_while_it_was_idle_harms_nobody(
 ) -> None:
     pid = await client.apply("pid", timeout=20)
     assert worker._parts is not None
+    assert worker._parts.processes is not None
     (idle,) = worker._parts.processes._idle
     os.kill(pid, signal.SIGKILL)
     await until(lambda: not idle.alive)
