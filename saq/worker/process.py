@@ -85,7 +85,9 @@ async def _work(worker: Worker[Any], shown: list[Queue], host: str, port: int, i
     async with AsyncExitStack() as stack:
         for queue in worker.queues:
             stack.push_async_callback(queue.disconnect)
-        await _connect(worker.queues)
+        if len(worker.queues) == 1:
+            # Said at once. One of several may be away; the worker says it if all are.
+            await worker.queue.connect()
         _stop_with_parent(worker)
         if shown:
             try:
@@ -98,14 +100,6 @@ async def _work(worker: Worker[Any], shown: list[Queue], host: str, port: int, i
                 stack.push_async_callback(queue.disconnect)
             await stack.enter_async_context(serve(shown, host, port, insecure=insecure))
         await worker.start()
-
-
-async def _connect(queues: Sequence[Queue]) -> None:
-    """Says at once that there is no server; one of several that is away is waited for by the worker."""
-    connected = await asyncio.gather(*(queue.connect() for queue in queues), return_exceptions=True)
-    failed = [error for error in connected if error is not None]
-    if len(failed) == len(queues):
-        raise failed[0]
 
 
 def _stop_with_parent(worker: Worker[Any]) -> None:

@@ -64,9 +64,11 @@ class Child:
     def __init__(
         self, process: BaseProcess, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        self.process = process
+        self._process = process
         self._reader = reader
         self._writer = writer
+        #: When it is gone.
+        self._code: int | None = None
 
     @property
     def alive(self) -> bool:
@@ -85,23 +87,30 @@ class Child:
 
     def kill(self) -> None:
         """SIGKILL, to it and to what it has started."""
-        pid = self.process.pid
+        if self._code is not None:
+            return  # its number may be another's by now
+        pid = self._process.pid
         if pid is not None and hasattr(os, "killpg"):
             with contextlib.suppress(OSError):
                 os.killpg(pid, signal.SIGKILL)
-        self.process.kill()
+        self._process.kill()
 
-    def close(self) -> None:
-        """Hangs up: an idle one ends then."""
+    def hang_up(self) -> None:
+        """An idle one ends then."""
         self._writer.close()
 
     async def end(self) -> int:
         """Waits until it is gone. Returns its exit code; negative: by that signal."""
         delay = 0.001
-        while (code := self.process.exitcode) is None:
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, 0.05)
-        return code
+        while self._code is None:
+            if (code := self._process.exitcode) is None:
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, 0.05)
+            else:
+                self._code = code
+                self._process.close()
+        self._writer.close()
+        return self._code
 
 
 class Processes:
@@ -258,9 +267,7 @@ class Processes:
 
     async def _ended(self, child: Child) -> int:
         child.kill()
-        code = await child.end()
-        child.close()
-        return code
+        return await child.end()
 
     def _own(self, work: Any, name: str) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work, name=name)
@@ -275,7 +282,7 @@ class Processes:
             future.cancel()
         idle, self._idle = self._idle, []
         for child in idle:
-            child.close()
+            child.hang_up()
         if idle:
             ends = [self._own(child.end(), "saq-process-end") for child in idle]
             await asyncio.wait(ends, timeout=END_PATIENCE)

@@ -293,7 +293,8 @@ class Worker(Generic[CtxType]):
             source.quiet = False
         if len(self._sources) == 1:
             await self._join(self._sources[0], parts)
-            parts.start(0)
+            if not self.event.is_set():
+                parts.start(0)
         else:
             await self._join_all(parts)
 
@@ -309,7 +310,8 @@ class Worker(Generic[CtxType]):
             for position, join in enumerate(joins):
                 if join.done() and join.exception() is None and position not in started:
                     started.add(position)
-                    parts.start(position)
+                    if not self.event.is_set():
+                        parts.start(position)
 
         try:
             _, pending = await asyncio.wait(joins, timeout=JOIN_PATIENCE)
@@ -320,7 +322,7 @@ class Worker(Generic[CtxType]):
         except asyncio.CancelledError:
             for join in joins:
                 join.cancel()
-            await asyncio.wait(joins)
+            await asyncio.gather(*joins, return_exceptions=True)
             raise
         for position, (source, join) in enumerate(zip(self._sources, joins, strict=True)):
             error = join.exception()
