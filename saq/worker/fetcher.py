@@ -248,6 +248,8 @@ class Fetcher:
                 self._give_back(job)
             return
         refused = 0
+        if jobs:
+            self._slots.claims += 1
         if promised:
             part.promise(len(jobs) - promised)
             for job in jobs:
@@ -340,7 +342,7 @@ class Fetcher:
             if self._idle_limit is not None:
                 timeout = min(timeout, self._idle_limit)
             part.promise(promised)
-            before = slots.taken
+            before = slots.claims
             self._listening = True
             try:
                 step = await self._queue.claim_when_woken(wanted, timeout)
@@ -353,7 +355,7 @@ class Fetcher:
             finally:
                 self._listening = False
             self._take(step, wanted, promised)
-            part.rested = part.rested + timeout if slots.idle and slots.taken == before else 0.0
+            part.rested = part.rested + timeout if slots.idle and slots.claims == before else 0.0
             if self._idle_limit is not None and slots.rested >= self._idle_limit and self._drained:
                 self._drained()
 

@@ -66,7 +66,6 @@ class Run:
         "error",
         "freed",
         "job",
-        "process",
         "running",
         "settled",
         "task",
@@ -83,8 +82,6 @@ class Run:
         #: Whether its function is under way, and not a hook before or what comes after.
         self.running = False
         self.thread = False
-        #: Whether its function is for a process.
-        self.process = False
         self.why: Why | None = None
         self.error = ""
         #: Whether its outcome is decided.
@@ -218,7 +215,6 @@ class Runner:
         process = None
         processes = self._processes
         if processes is not None and job.function in processes.functions:
-            run.process = True
             # A job that waits for a process has not started: its time does not run yet.
             process = await processes.acquire()
         run.began = began = time.monotonic()
@@ -312,7 +308,7 @@ class Runner:
             return self._queue.settle_return(job, "cancelled")
         context["exception"] = error if isinstance(error, Exception) else TimeoutError(run.error)
         text = run.error
-        if run.process:
+        if self._processes is not None and job.function in self._processes.functions:
             text = f"{text}; its process was killed"
         elif error is not None:
             text = f"{format_error(error)}\n{text}"
