@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from benchmarks import machine, measures, plan, registry, report
+from benchmarks import machine, measures, page, plan, registry, report
 from benchmarks.environments import Environment, Unavailable, environment
 from benchmarks.figures import SCHEMA, Figures
 from benchmarks.progress import Progress
@@ -31,7 +31,7 @@ RESULTS = ROOT / ".benchmarks"
 QUICK = {
     "samples": 3,
     "scale": 0.25,
-    "measures": ["drain", "enqueue", "latency", "cost"],
+    "measures": ["drain", "enqueue", "latency"],
     "concurrency": [10],
 }
 
@@ -41,7 +41,8 @@ how long one takes, and what it costs Redis. Ends with a table, and a file that 
 
   python -m benchmarks --quick                 a first impression, in about a minute
   python -m benchmarks                         this project, arq and RQ, everything: a quarter of an hour
-  python -m benchmarks --compare all           all contenders: what docs/benchmarks.md shows, 45 minutes
+  python -m benchmarks --compare all           all contenders: what docs/benchmarks.md shows, 40 minutes
+  python -m benchmarks --compare all --plan    what that would be, and how long it takes
   python -m benchmarks --compare bullmq --measures drain --workloads async_noop --concurrency 10,100
   python -m benchmarks report FILE             the tables of a run again
   python -m benchmarks report FILE --docs docs writes docs/benchmarks.md with its charts
@@ -100,6 +101,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--server", default="embedded", help="embedded, redis62, path, or the path of a server [%(default)s]"
     )
+    parser.add_argument("--plan", action="store_true", help="only say what would be done, and for how long")
     parser.add_argument("--output", type=Path, help="the result file [.benchmarks/DATE.json]")
     arguments = parser.parse_args(argv)
     usual = {"samples": 5, "scale": 1.0, "measures": list(plan.MEASURES), "concurrency": list(CONCURRENCY)}
@@ -118,6 +120,8 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
 
 def _compare(argv: list[str]) -> int:
     arguments = _arguments(argv)
+    if arguments.plan:
+        return _plan(arguments)
     progress = Progress()
     before = {number: signal.signal(number, _interrupted) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
@@ -152,17 +156,10 @@ def _run(arguments: argparse.Namespace, argv: list[str], progress: Progress) -> 
             unavailable[contender.name] = str(reason)
             progress.say(f"{contender.name} is not there: {reason}")
     there = [contender for contender in arguments.contenders if contender.name in environments]
-    wanted = plan.Wanted(
-        measures=arguments.measures,
-        workloads=arguments.workloads,
-        concurrency=arguments.concurrency,
-        samples=arguments.samples,
-        defaults=not arguments.no_defaults,
-    )
+    wanted = _wanted(arguments)
     cells = plan.make(there, wanted)
     with Target(arguments.server) as target:
-        minutes = cells.seconds * max(arguments.scale, 0.4) / 60
-        progress.say(f"{cells.samples} samples on {target.version}, about {minutes:.0f} minutes")
+        progress.say(f"{cells.samples} samples on {target.version}, {_about(cells, arguments)}")
         facts["round_trip_ms"] = _round_trips(target)
         bench = measures.Bench(target, environments, arguments.scale, arguments.backlog)
         samples = plan.run(cells, bench, progress)
@@ -181,7 +178,12 @@ def _run(arguments: argparse.Namespace, argv: list[str], progress: Progress) -> 
         },
         "seconds": round(time.monotonic() - begin, 1),
         "arms": {
-            arm.name: {"native": contender.native, "settings": arm.settings, "best": arm.best}
+            arm.name: {
+                "title": contender.title,
+                "native": contender.native,
+                "settings": arm.settings,
+                "best": arm.best,
+            }
             for contender in there
             for arm in contender.arms
             if arm.best or wanted.defaults
@@ -192,6 +194,39 @@ def _run(arguments: argparse.Namespace, argv: list[str], progress: Progress) -> 
         "absent": cells.absent,
         "samples": samples,
     }
+
+
+def _about(cells: plan.Plan, arguments: argparse.Namespace) -> str:
+    seconds = cells.seconds(arguments.scale, arguments.backlog)
+    return f"about {seconds / 60:.0f} minutes" if seconds > 90 else f"about {seconds:.0f} seconds"
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    """Says what would be measured, and about how long it would take. Nothing is installed for it."""
+    cells = plan.make(arguments.contenders, _wanted(arguments))
+    sums: dict[str, tuple[int, float]] = {}
+    for cell in cells.cells:
+        name = " ".join([cell.measure, str(cell.params.get("workload", ""))]).rstrip()
+        name += f", +{cell.params['network_ms']:g} ms" if "network_ms" in cell.params else ""
+        seconds = sum(
+            cell.rounds * cell.seconds(arm, arguments.scale, arguments.backlog) for arm in cell.arms
+        )
+        count, before = sums.get(name, (0, 0.0))
+        sums[name] = count + cell.rounds * len(cell.arms), before + seconds
+    for name, (count, seconds) in sums.items():
+        print(f"{name:30}{count:6} samples{seconds / 60:8.1f} minutes")
+    print(f"{'in all':30}{cells.samples:6} samples, {_about(cells, arguments)}")
+    return 0
+
+
+def _wanted(arguments: argparse.Namespace) -> plan.Wanted:
+    return plan.Wanted(
+        measures=arguments.measures,
+        workloads=arguments.workloads,
+        concurrency=arguments.concurrency,
+        samples=arguments.samples,
+        defaults=not arguments.no_defaults,
+    )
 
 
 def _public(argv: list[str]) -> list[str]:
@@ -225,10 +260,17 @@ def _report(argv: list[str]) -> int:
     parser.add_argument(
         "--docs", type=Path, metavar="FOLDER", help="write benchmarks.md, its charts and the result there"
     )
+    parser.add_argument(
+        "--readme",
+        type=Path,
+        metavar="FILE",
+        help="with --docs: whose part between its marks is written too [the README.md beside that folder]",
+    )
     arguments = parser.parse_args(argv)
     try:
         if arguments.docs:
-            print(report.publish(arguments.result, arguments.docs))
+            for path in page.publish(arguments.result, arguments.docs, arguments.readme):
+                print(path)
         else:
             print(report.terminal(Figures.read(arguments.result)), end="")
     except (OSError, ValueError, KeyError) as error:

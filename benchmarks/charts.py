@@ -1,6 +1,7 @@
 """Charts as SVG, written by hand: bars with their spread, and percentiles on a logarithmic scale.
 
-Owns how a chart looks, in light and in dark. Knows nothing of benchmarks: it is given labels and numbers.
+Owns how a chart looks, in light and in dark: it brings its own ground, as the page around it may have chosen
+otherwise. Knows nothing of benchmarks: it is given labels and numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ STYLE = f"""
   .note, .tick {{ fill: #57606a; font-size: 11px; }}
   .value {{ font-variant-numeric: tabular-nums; }}
   .ours {{ font-weight: 600; }}
+  .card {{ fill: #ffffff; stroke: #d1d9e0; }}
   .bar {{ fill: #8c959f; }}
+  .bar.pale {{ fill: #c8cfd6; }}
   .bar.mine {{ fill: #0969da; }}
   .spread {{ stroke: #24292f; stroke-width: 1; opacity: .65; }}
   .grid {{ stroke: #d0d7de; stroke-width: 1; }}
@@ -33,7 +36,9 @@ STYLE = f"""
   @media (prefers-color-scheme: dark) {{
     text {{ fill: #e6edf3; }}
     .note, .tick {{ fill: #9198a1; }}
-    .bar {{ fill: #656c76; }}
+    .card {{ fill: #0d1117; stroke: #3d444d; }}
+    .bar {{ fill: #7d8590; }}
+    .bar.pale {{ fill: #3d444d; }}
     .bar.mine {{ fill: #4493f8; }}
     .spread {{ stroke: #e6edf3; }}
     .grid {{ stroke: #3d444d; }}
@@ -44,13 +49,14 @@ STYLE = f"""
 
 
 class Bar(NamedTuple):
-    """A bar with its spread; ``mine`` sets it apart."""
+    """A bar with its spread; ``mine`` sets it apart, ``pale`` puts it back."""
 
     label: str
     value: float
     low: float
     high: float
     mine: bool = False
+    pale: bool = False
 
 
 class Dots(NamedTuple):
@@ -71,7 +77,7 @@ def bars(title: str, note: str, rows: Sequence[Bar], text: Callable[[float], str
         middle = y + BAR / 2
         length = max(1.0, row.value * scale)
         body.append(_label(row.label, middle, row.mine))
-        kind = "bar mine" if row.mine else "bar"
+        kind = "bar mine" if row.mine else "bar pale" if row.pale else "bar"
         body.append(f'<rect class="{kind}" x="{LEFT}" y="{y}" width="{length:.1f}" height="{BAR}" rx="2"/>')
         low, high = LEFT + row.low * scale, LEFT + row.high * scale
         body.append(f'<line class="spread" x1="{low:.1f}" x2="{high:.1f}" y1="{middle}" y2="{middle}"/>')
@@ -79,7 +85,7 @@ def bars(title: str, note: str, rows: Sequence[Bar], text: Callable[[float], str
         body.append(
             f'<text class="value" x="{end:.1f}" y="{middle + 4:.1f}">{escape(text(row.value))}</text>'
         )
-    return _svg(title, note, body, TOP + len(rows) * ROW + 8)
+    return _svg(title, note, body, TOP + len(rows) * ROW + 12)
 
 
 def dots(
@@ -121,7 +127,7 @@ def dots(
         at = WIDTH - RIGHT + 18 + k * 44
         body.append(f'<circle class="{kind}" cx="{at}" cy="20" r="4.5"/>')
         body.append(f'<text class="note" x="{at + 8}" y="24">{escape(name)}</text>')
-    return _svg(title, note, body, top + height + 10)
+    return _svg(title, note, body, top + height + 14)
 
 
 def _label(label: str, middle: float, mine: bool) -> str:
@@ -135,6 +141,7 @@ def _svg(title: str, note: str, body: Sequence[str], height: float) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}" '
         f'height="{height:.0f}" role="img" aria-label="{escape(title, {chr(34): "&quot;"})}">\n'
         f"  <style>{STYLE}  </style>\n"
+        f'  <rect class="card" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1:.0f}" rx="6"/>\n'
         f'  <text class="title" x="16" y="24">{escape(title)}</text>\n'
         f'  <text class="note" x="16" y="44">{escape(note)}</text>\n'
         f"{lines}\n</svg>\n"

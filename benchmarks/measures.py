@@ -28,6 +28,10 @@ from benchmarks.stats import percentile
 WIDTH = 100
 #: Arrivals a second when latency is measured: few enough for the slowest to keep up.
 RATE = 50.0
+#: Seconds that enqueueing takes in each of its ways.
+ENQUEUING = 0.3
+#: Jobs that arrive when latency is measured.
+ARRIVALS = 80
 #: Seconds that a process may take to start.
 START = 60.0
 #: Seconds that filling a backlog may take.
@@ -102,13 +106,33 @@ def _guess(arm: Arm, workload: str, concurrency: int) -> float:
     return min(arm.rate[nearest], 0.95 * workloads.ceiling(workload, concurrency))
 
 
-def _check(worker: Child, n: int) -> None:
-    """Each job has run, and run once."""
+def drain_rate(arm: Arm, workload: str, concurrency: int, network_ms: float = 0) -> float:
+    """Jobs a second of a drain, until it is known better."""
+    return _guess(arm, workload, concurrency) * (0.5 if network_ms else 1)
+
+
+def drain_jobs(
+    arm: Arm, workload: str, concurrency: int, network_ms: float, rate: float, scale: float
+) -> int:
+    """How many jobs a drain at this rate has, its warm-up included."""
+    seconds, least = workloads.WORKLOADS[workload].seconds, 0.0
+    if concurrency == 1 or network_ms:
+        seconds *= workloads.SHORT
+    else:
+        seconds = arm.seconds.get(workload, seconds)
+        least = workloads.MANY * min(1.0, scale) if rate > workloads.FAST else 0.0
+    n = workloads.size(rate, seconds * scale, least)
+    return arm.jobs.get(concurrency, n) if workload.endswith("noop") and not network_ms else n
+
+
+def _check(worker: Child, n: int) -> list[int]:
+    """Each job has run, and run once. Returns those of the warm-up, if the worker tells them."""
     said = worker.ask_report(START)
     if said["distinct"] != n:
         raise Wrong(f"{n} jobs were enqueued, and {said['distinct']} have run")
     if said["count"] != n or said["sum"] != n * (n - 1) // 2:
         raise Wrong(f"{said['count'] - n} jobs ran twice")
+    return list(said.get("first", ()))
 
 
 def _results(client: Child) -> int:
@@ -130,14 +154,8 @@ def _pending(bench: Bench, arm: Arm, n: int) -> None:
 def drain(bench: Bench, arm: Arm, workload: str, concurrency: int, network_ms: float = 0) -> Values:
     """A queue full of jobs, and one worker."""
     key = ("drain", workload, concurrency, network_ms)
-    guess = _guess(arm, workload, concurrency)
-    rate = bench.rate(arm, key, guess * (0.5 if network_ms else 1))
-    seconds = workloads.WORKLOADS[workload].seconds * bench.scale
-    if concurrency == 1:
-        seconds *= 0.6
-    n = workloads.size(rate, seconds)
-    if workload.endswith("noop") and not network_ms:
-        n = arm.jobs.get(concurrency, n)
+    rate = bench.rate(arm, key, drain_rate(arm, workload, concurrency, network_ms))
+    n = drain_jobs(arm, workload, concurrency, network_ms, rate, bench.scale)
     warm = max(n // workloads.WARM, 1)
     job = workloads.job_name(workload, arm.contender.native)
     timeout = 30 + 10 * n / rate
@@ -153,7 +171,7 @@ def drain(bench: Bench, arm: Arm, workload: str, concurrency: int, network_ms: f
         begin = worker.expect("mark", timeout)
         last = worker.expect("mark", timeout)
         end = bench.target.settle(arm.contender, START)
-        _check(worker, n)
+        first = _check(worker, n) or range(warm)
         checked = _results(client)
         memory = worker.memory()
     took = (end - begin["t"]) / 1e9
@@ -167,7 +185,7 @@ def drain(bench: Bench, arm: Arm, workload: str, concurrency: int, network_ms: f
         "worker_memory": memory,
     }
     if workload.endswith("sleep"):
-        values["over_ideal"] = took / workloads.ideal_seconds(warm, n, concurrency)
+        values["over_ideal"] = took / workloads.ideal_seconds(n, first, concurrency)
     return values
 
 
@@ -175,7 +193,7 @@ def enqueue(bench: Bench, arm: Arm, network_ms: float = 0) -> Values:
     """Enqueues no-ops, in each of the ways there are."""
     job = workloads.job_name("noop", arm.contender.native)
     values: Values = {}
-    seconds = 0.5 * bench.scale
+    seconds = ENQUEUING * bench.scale * (workloads.SHORT if network_ms else 1)
     bench.target.flush()
     with bench.network(network_ms) as url, bench.child("client", arm, url) as client:
         client.expect("ready", START)
@@ -199,7 +217,7 @@ def latency(bench: Bench, arm: Arm) -> Values:
     """Jobs that arrive at a steady rate at a worker that has nothing else to do; then a `map`."""
     native = arm.contender.native
     job = workloads.job_name("stamp", native)
-    warm, n = 20, max(20, int(100 * bench.scale))
+    warm, n = 20, max(20, int(ARRIVALS * bench.scale))
     bench.target.flush()
     with bench.both(arm, bench.target.url, kind="latency") as (client, worker):
         worker.send(do="go")
@@ -212,12 +230,12 @@ def latency(bench: Bench, arm: Arm) -> Values:
         started = _started(worker, warm + n)
         values: Values = {
             "rate": RATE,
-            "start": [(started[warm + k] - sent) / 1e9 for k, sent in enumerate(said["sent"])],
+            "start": [_seconds(started[warm + k] - sent) for k, sent in enumerate(said["sent"])],
             "result": None,
         }
         if said["done"] is not None:
             values["result"] = [
-                (done - sent) / 1e9 for done, sent in zip(said["done"], said["sent"], strict=True)
+                _seconds(done - sent) for done, sent in zip(said["done"], said["sent"], strict=True)
             ]
         for name in ("start", "result"):
             for p in (50, 95, 99):
@@ -232,6 +250,11 @@ def latency(bench: Bench, arm: Arm) -> Values:
                 raise Wrong("; ".join(mapped["wrong"][:3]))
             values["map"] = mapped["seconds"]
     return values
+
+
+def _seconds(ns: int) -> float:
+    """To the tenth of a microsecond: nobody needs more digits in a file."""
+    return round(ns / 1e9, 7)
 
 
 def _started(worker: Child, n: int) -> dict[int, int]:
@@ -251,7 +274,7 @@ def cost(bench: Bench, arm: Arm) -> Values:
     workload = f"{contender.native}_noop"
     concurrency = contender.usual
     rate = bench.rate(arm, ("drain", workload, concurrency, 0), _guess(arm, workload, concurrency))
-    n = int(min(10_000, max(300, rate * 1.5)) * min(1.0, max(0.1, bench.scale)))
+    n = int(min(10_000, max(300, rate)) * min(1.0, max(0.1, bench.scale)))
     timeout = 30 + 10 * n / rate
     target.flush()
     empty = target.read()
@@ -364,16 +387,17 @@ def backlog(bench: Bench, arm: Arm) -> Values:
         raise NotMeasured(f"filling it with {bench.backlog:,} jobs would take {seconds}")
     values: Values = {}
     for name, n in (("small", min(SMALL_BACKLOG, bench.backlog)), ("large", bench.backlog)):
-        values |= {f"{name}_{key}": value for key, value in _backlog(bench, arm, n, mode).items()}
+        values |= {f"{name}_{key}": value for key, value in _first_jobs(bench, arm, n, mode).items()}
     values["cpu_ratio"] = values["large_cpu_us"] / values["small_cpu_us"]
     return values
 
 
-def _backlog(bench: Bench, arm: Arm, n: int, mode: str) -> Values:
+def _first_jobs(bench: Bench, arm: Arm, n: int, mode: str) -> Values:
     target = bench.target
     job = workloads.job_name("noop", arm.contender.native)
-    warm = min(1000, n // 10)
-    last = min(SMALL_BACKLOG, n) - warm
+    rate = drain_rate(arm, f"{arm.contender.native}_noop", arm.contender.usual)
+    warm = min(1000, n // 10, int(rate))
+    last = warm + min(SMALL_BACKLOG - 2000, n - 2 * warm, int(2 * rate))
     target.flush()
     empty = target.read()
     with bench.child("client", arm, target.url) as client:

@@ -15,26 +15,19 @@ from typing import Any
 
 from benchmarks import measures
 from benchmarks.progress import Progress
-from benchmarks.registry import Arm, Contender
-from benchmarks.workloads import CONCURRENCY, WORKLOADS
+from benchmarks.registry import OURS, Arm, Contender
+from benchmarks.workloads import CONCURRENCY, SHORT, WORKLOADS
 
 #: The measures, as they are named on the command line.
 MEASURES = ("drain", "enqueue", "latency", "cost", "footprint", "network", "backlog")
 #: Milliseconds that the slower network adds to a round trip.
 NETWORK_MS = 1.0
-#: Counters hardly vary and the largest backlog takes long: so many samples at the most.
-AT_MOST = {"cost": 3, "footprint": 1, "backlog": 2}
+#: What others than this project need for these hardly varies, and takes long: so many samples at the most.
+AT_MOST = {"footprint": 1, "backlog": 2}
 #: After so many failures in a row an arm is left out of the rest of a cell.
 GIVE_UP = 2
-#: Seconds that a sample takes, until it is known better.
-USUAL_SECONDS = {
-    "drain": 2.0,
-    "enqueue": 1.4,
-    "latency": 3.4,
-    "cost": 2.4,
-    "footprint": 14.0,
-    "backlog": 10.0,
-}
+#: Seconds that a process takes to start, be asked and be ended.
+STARTING = 0.45
 
 
 @dataclass(frozen=True)
@@ -45,6 +38,10 @@ class Cell:
     params: dict[str, Any]
     arms: tuple[Arm, ...]
     rounds: int
+
+    def seconds(self, arm: Arm, scale: float, backlog: int) -> float:
+        """About how long a sample of it takes."""
+        return STARTING + _seconds(self.measure, self.params, arm, scale, backlog)
 
     @property
     def title(self) -> str:
@@ -83,10 +80,39 @@ class Plan:
     def samples(self) -> int:
         return sum(cell.rounds * len(cell.arms) for cell in self.cells)
 
-    @property
-    def seconds(self) -> float:
-        """A guess how long it takes."""
-        return sum(cell.rounds * len(cell.arms) * USUAL_SECONDS.get(cell.measure, 3.0) for cell in self.cells)
+    def seconds(self, scale: float, backlog: int) -> float:
+        """About how long it takes."""
+        return sum(
+            cell.rounds * cell.seconds(arm, scale, backlog) for cell in self.cells for arm in cell.arms
+        )
+
+
+def _seconds(measure: str, params: dict[str, Any], arm: Arm, scale: float, backlog: int) -> float:
+    """What a sample takes beside its first process."""
+    contender = arm.contender
+    usual = measures.drain_rate(arm, f"{contender.native}_noop", contender.usual)
+    if measure == "drain":
+        where = {"network_ms": 0.0, **params}
+        rate = measures.drain_rate(arm, **where)
+        jobs = measures.drain_jobs(arm, **where, rate=rate, scale=scale)
+        return jobs / arm.enqueue + jobs / rate
+    if measure == "enqueue":
+        short = SHORT if "network_ms" in params else 1
+        return 3 * measures.ENQUEUING * scale * short + 800 / arm.enqueue
+    if measure == "latency":
+        return (
+            max(20, measures.ARRIVALS * scale) / measures.RATE
+            + 0.4
+            + (200 / min(usual, arm.enqueue) if contender.native == "async" else 0)
+        )
+    if measure == "cost":
+        some = min(10_000, usual) * min(1.0, max(0.1, scale)) + 330
+        return 2 * STARTING + some / usual + some / arm.enqueue
+    if measure == "footprint":
+        return STARTING + 13.5 * scale
+    if backlog / arm.enqueue > measures.FILL_AT_MOST:
+        return -STARTING
+    return STARTING + (backlog + 3 * measures.SMALL_BACKLOG) / arm.enqueue
 
 
 def make(contenders: Sequence[Contender], wanted: Wanted) -> Plan:
@@ -95,12 +121,22 @@ def make(contenders: Sequence[Contender], wanted: Wanted) -> Plan:
     plan = Plan()
     usual = 10 if 10 in wanted.concurrency else wanted.concurrency[0]
     every = [arm for contender in contenders for arm in contender.arms if arm.best or wanted.defaults]
-    best = [contender.best for contender in contenders]
+
+    def best(measure: str) -> list[Arm]:
+        for contender in contenders:
+            if measure in contender.leaves_out and measure in wanted.measures:
+                plan.absent.append(
+                    {"arm": contender.best.name, "measure": measure, "reason": contender.beyond}
+                )
+        return [contender.best for contender in contenders if measure not in contender.leaves_out]
 
     def add(measure: str, arms: Sequence[Arm], **params: Any) -> None:
-        if arms:
-            rounds = min(wanted.samples, AT_MOST.get(measure, wanted.samples))
-            plan.cells.append(Cell(measure, params, tuple(arms), rounds))
+        """A cell; or two, where this project is measured more often than others."""
+        mine = tuple(arm for arm in arms if measure in AT_MOST and arm.contender.name in OURS)
+        others = tuple(arm for arm in arms if arm not in mine)
+        for some, rounds in ((mine, wanted.samples), (others, AT_MOST.get(measure, wanted.samples))):
+            if some:
+                plan.cells.append(Cell(measure, params, some, min(wanted.samples, rounds)))
 
     def add_drain(workload: str, concurrency: int, **params: Any) -> None:
         fit = []
@@ -109,7 +145,7 @@ def make(contenders: Sequence[Contender], wanted: Wanted) -> Plan:
             own = workload == f"{contender.native}_noop"
             reason = None
             if workload not in contender.workloads:
-                reason = f"it has no {workload.partition('_')[0]} functions"
+                reason = contender.beyond or f"it has no {workload.partition('_')[0]} functions"
             elif concurrency not in arm.concurrency:
                 reason = contender.why_not.get(concurrency, f"not at concurrency {concurrency}")
             if not arm.best and (reason or not own or params or concurrency != usual):
@@ -130,19 +166,20 @@ def make(contenders: Sequence[Contender], wanted: Wanted) -> Plan:
     if "latency" in wanted.measures:
         add("latency", every)
     if "cost" in wanted.measures:
-        add("cost", best)
+        add("cost", best("cost"))
     if "footprint" in wanted.measures:
-        add("footprint", best)
+        add("footprint", best("footprint"))
     if "network" in wanted.measures:
+        far = best("network")
         noops = [name for name in ("async_noop", "sync_noop") if name in wanted.workloads]
         for concurrency in [c for c in wanted.concurrency if c > 1]:
             for noop in noops:
-                fit = [arm for arm in best if noop == f"{arm.contender.native}_noop"]
+                fit = [arm for arm in far if noop == f"{arm.contender.native}_noop"]
                 fit = [arm for arm in fit if concurrency in arm.concurrency]
                 add("drain", fit, workload=noop, concurrency=concurrency, network_ms=NETWORK_MS)
-        add("enqueue", best, network_ms=NETWORK_MS)
+        add("enqueue", far, network_ms=NETWORK_MS)
     if "backlog" in wanted.measures:
-        add("backlog", best)
+        add("backlog", best("backlog"))
     return plan
 
 
@@ -151,23 +188,24 @@ def run(plan: Plan, bench: measures.Bench, progress: Progress) -> list[dict[str,
     samples: list[dict[str, Any]] = []
     progress.begin(
         [
-            (cell.measure, USUAL_SECONDS.get(cell.measure, 3.0))
+            cell.seconds(arm, bench.scale, bench.backlog)
             for cell in plan.cells
-            for _ in range(cell.rounds * len(cell.arms))
+            for number in range(cell.rounds)
+            for arm in cell.order(number)
         ]
     )
     for cell in plan.cells:
         failures: Counter[str] = Counter()
-        for round in range(cell.rounds):
-            for arm in cell.order(round):
+        for number in range(cell.rounds):
+            for arm in cell.order(number):
                 if failures[arm.name] >= GIVE_UP:
-                    progress.skip(cell.measure)
+                    progress.skip()
                     continue
-                progress.show(cell.title, arm.name, f"round {round + 1}/{cell.rounds}")
+                progress.show(cell.title, arm.name, f"round {number + 1}/{cell.rounds}")
                 sample: dict[str, Any] = {
                     "measure": cell.measure,
                     "arm": arm.name,
-                    "round": round,
+                    "round": number,
                     **cell.params,
                 }
                 begin = time.monotonic()
@@ -179,13 +217,14 @@ def run(plan: Plan, bench: measures.Bench, progress: Progress) -> list[dict[str,
                         {"arm": arm.name, "measure": cell.measure, "reason": str(reason), **cell.params}
                     )
                     failures[arm.name] = GIVE_UP
-                    progress.done(cell.measure, 0)
+                    progress.done()
                     continue
                 except Exception as error:
                     sample["failed"] = f"{type(error).__name__}: {error}"
                     failures[arm.name] += 1
                     progress.say(f"{cell.title}, {arm.name}: {sample['failed']}")
+                sample["took"] = round(time.monotonic() - begin, 2)
                 samples.append(sample)
-                progress.done(cell.measure, time.monotonic() - begin)
+                progress.done()
     progress.end()
     return samples

@@ -8,12 +8,14 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections import Counter
+from collections import deque
 from collections.abc import Sequence
 from typing import TextIO
 
 #: Seconds between lines where there is no terminal.
 QUIET = 15.0
+#: Seconds after which a guess is corrected by what was so far.
+SURE = 5.0
 
 
 class Progress:
@@ -22,22 +24,24 @@ class Progress:
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stderr
         self._live = self._out.isatty()
-        self._left: Counter[str] = Counter()
-        self._guess: dict[str, float] = {}
-        self._took: dict[str, list[float]] = {}
+        #: What each sample that is to come is guessed to take; and the sums of those that were taken.
+        self._guesses: deque[float] = deque()
+        self._guessed = self._took = 0.0
         self._all = 0
+        self._began = 0.0
         self._last = 0.0
         self._shown = False
 
-    def begin(self, samples: Sequence[tuple[str, float]]) -> None:
-        """All samples that are to come, as (measure, seconds)."""
-        self._left = Counter(measure for measure, _ in samples)
-        self._guess = dict(samples)
-        self._all = len(samples)
+    def begin(self, guesses: Sequence[float]) -> None:
+        """All samples that are to come, in their order, as the seconds that each may take."""
+        self._guesses = deque(guesses)
+        self._guessed = self._took = 0.0
+        self._all = len(guesses)
 
     def show(self, cell: str, arm: str, more: str) -> None:
         """This is being measured."""
-        done = self._all - self._left.total()
+        self._began = time.monotonic()
+        done = self._all - len(self._guesses)
         text = f"[{done + 1}/{self._all}] {cell} · {arm} · {more} · {_minutes(self.seconds_left)} left"
         if self._live:
             self._clear()
@@ -48,14 +52,16 @@ class Progress:
             self._out.write(text + "\n")
         self._out.flush()
 
-    def done(self, measure: str, seconds: float) -> None:
-        """A sample was taken."""
-        self._left[measure] -= 1
-        self._took.setdefault(measure, []).append(seconds)
+    def done(self) -> None:
+        """What was shown has been done."""
+        if self._guesses:
+            self._guessed += self._guesses.popleft()
+            self._took += time.monotonic() - self._began
 
-    def skip(self, measure: str) -> None:
+    def skip(self) -> None:
         """A sample is not taken."""
-        self._left[measure] -= 1
+        if self._guesses:
+            self._guesses.popleft()
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -70,11 +76,9 @@ class Progress:
 
     @property
     def seconds_left(self) -> float:
-        left = 0.0
-        for measure, count in self._left.items():
-            took = self._took.get(measure)
-            left += count * (sum(took) / len(took) if took else self._guess[measure])
-        return left
+        """The guesses that are left, as wrong as the others have been."""
+        wrong = self._took / self._guessed if self._guessed > SURE else 1.0
+        return sum(self._guesses) * wrong
 
     def _clear(self) -> None:
         if self._shown:

@@ -50,6 +50,7 @@ class Arm:
         env: environment variables for its processes.
         rate: jobs a second by concurrency, a first guess: samples correct it.
         jobs: by concurrency, a number of no-ops that must be kept.
+        seconds: by workload, that a drain takes where many jobs are wanted: all above a concurrency of 1.
         concurrency: those that it can do.
         enqueue: jobs that its fastest way enqueues a second, a first guess.
     """
@@ -62,6 +63,7 @@ class Arm:
     env: dict[str, str]
     rate: dict[int, float]
     jobs: dict[int, int]
+    seconds: dict[str, float]
     concurrency: tuple[int, ...]
     enqueue: float
 
@@ -80,6 +82,8 @@ class Contender:
         fill: its fastest way to enqueue.
         usual: the concurrency of its worker where that is not the subject.
         why_not: by concurrency, why it is not measured there.
+        leaves_out: measures in which it takes no part.
+        beyond: why not in these, and in other workloads than its own; else it has no such functions.
     """
 
     name: str
@@ -93,6 +97,8 @@ class Contender:
     usual: int
     semantics: dict[str, str]
     why_not: dict[int, str]
+    leaves_out: tuple[str, ...] = ()
+    beyond: str = ""
     arms: list[Arm] = field(default_factory=list)
 
     @property
@@ -129,6 +135,8 @@ def load(name: str) -> Contender:
         usual=said.get("usual", 10),
         semantics=semantics,
         why_not=_by_concurrency(said.get("why_not", {})),
+        leaves_out=tuple(said.get("leaves_out", ())),
+        beyond=said.get("beyond", ""),
     )
     for variant, settings in said["variants"].items():
         contender.arms.append(
@@ -141,6 +149,7 @@ def load(name: str) -> Contender:
                 env={**said.get("env", {}), **settings.get("env", {})},
                 rate=_by_concurrency(settings["rate"]),
                 jobs=_by_concurrency(settings.get("jobs", {})),
+                seconds=settings.get("seconds", {}),
                 concurrency=tuple(settings.get("concurrency", said.get("concurrency", CONCURRENCY))),
                 enqueue=settings["enqueue"],
             )

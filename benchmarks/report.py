@@ -1,22 +1,35 @@
-"""The report: tables on the terminal, and Markdown with charts, from a result file alone.
+"""The tables of a result, and what they are on the terminal.
 
-Owns which tables there are and what is said about them. Must not measure, and must not know where a result
-came from beyond what it says itself.
+Owns which tables there are, what each of them means, and who is better where. All of it comes from the result
+alone. Must not measure; the page for the documentation is `page.py`.
 """
 
 from __future__ import annotations
 
-import shutil
+import math
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-from benchmarks import charts
-from benchmarks.figures import TARGETS, Figures
+from benchmarks.figures import Figures
+from benchmarks.registry import OURS
 from benchmarks.stats import Summary, duration, number, size
+from benchmarks.targets import TARGETS
 from benchmarks.workloads import WORKLOADS
 
 MISSING = "–"
+TARGETS_TITLE = "The numbers to reach"
+#: What the drains of a workload say.
+DRAINS = {
+    "async_noop": "A queue full of jobs that do nothing, and one worker process: what the library itself "
+    "costs. From the end of the warm-up to the last job that is finished in Redis. RQ's concurrency is its "
+    "number of processes, and where a library knows no async functions it is not in the table.",
+    "sync_noop": "The same with functions that are not async: those go to a thread, or a process, each.",
+    "async_sleep": "Jobs that wait, as most do: for a database, for another service. No library can be "
+    "faster than the sleeps allow, and the good ones differ little.",
+    "sync_sleep": "The same in threads or processes.",
+    "cpu": "Half a millisecond of Python, or of JavaScript, which computes this faster. One process computes "
+    "on one core, whatever its concurrency: here a library only shows by how little it is in the way.",
+}
 #: Nobody is better by less than this.
 ALIKE = 1.03
 Row = list[str]
@@ -71,8 +84,8 @@ def terminal(figures: Figures) -> str:
     missing = figures.result["unavailable"]
     lines += ["", *(f"{name} is not there: {reason}" for name, reason in missing.items())] if missing else []
     for sample in figures.failures():
-        lines.append(f"failed: {_where(sample)}: {sample['failed'].splitlines()[0]}")
-    lines += [f"note: {note}" for note in _notes(figures)]
+        lines.append(f"failed: {where(sample)}: {sample['failed'].splitlines()[0]}")
+    lines += [f"note: {note}" for note in notes(figures)]
     return "\n".join(lines) + "\n"
 
 
@@ -94,25 +107,37 @@ def _times(mine: float | None, theirs: float | None, more_is_better: bool = True
 
 
 def _targets(figures: Figures) -> Table:
-    table = Table("The numbers to reach", ["", "wanted", "measured", ""])
+    head = ["", "wanted", "measured", "between", "ours", "theirs", "reached"]
+    note = (
+        "What this project set out to reach, all of it measured in this run. A ratio is that of two medians; "
+        "it lay *between* the next two numbers when each round is taken for itself. Behind a rate stands how "
+        "many jobs a sample had, the warm-up not counted: what is slow takes fewer."
+    )
+    table = Table(TARGETS_TITLE, head, note)
     for target in TARGETS:
-        value = target.value(figures)
-        if value is not None:
-            limit = f"{'≥' if target.at_least else '≤'} {number(target.limit)}"
-            table.add(target.title, limit, number(value), "yes" if target.reached(value) else "NO")
+        reading = target.read(figures)
+        if reading is not None:
+            figure = reading.figure
+            limit = f"{'≥' if target.at_least else '≤'} {target.limit:g}"
+            spread = f"{number(figure.low)} … {number(figure.high)}" if figure.samples > 1 else MISSING
+            verdict = "yes" if target.reached(figure.median) else "NO"
+            table.add(
+                target.title, limit, number(figure.median), spread, reading.ours, reading.theirs, verdict
+            )
     return table
 
 
-def _concurrencies(figures: Figures) -> list[int]:
+def concurrencies(figures: Figures) -> list[int]:
+    """At which the jobs of this result ran."""
     return sorted({sample["concurrency"] for sample in figures.samples if "workload" in sample})
 
 
 def _drains(figures: Figures, workload: str) -> Table:
-    levels = _concurrencies(figures)
+    levels = concurrencies(figures)
     head = ["jobs a second"]
     for level in levels:
         head += [f"at {level}", "ours is"]
-    table = Table(f"Drain: {WORKLOADS[workload].title}", head)
+    table = Table(f"Drain: {WORKLOADS[workload].title}", head, DRAINS.get(workload, ""))
     for arm in figures.arms:
         cells: list[str] = []
         for level in levels:
@@ -127,7 +152,7 @@ def _drains(figures: Figures, workload: str) -> Table:
 
 
 def _ideals(figures: Figures) -> Table:
-    levels = _concurrencies(figures)
+    levels = concurrencies(figures)
     head = ["time ÷ ideal", *(f"{kind} at {level}" for kind in ("async", "sync") for level in levels)]
     note = (
         "The ideal is the sum of the sleeps ÷ concurrency: what the jobs take if nothing else takes any time."
@@ -147,7 +172,12 @@ def _ideals(figures: Figures) -> Table:
 
 def _enqueues(figures: Figures) -> Table:
     head = ["jobs a second", "one by one", "ours is", "concurrently", "ours is", "in bulk", "ours is"]
-    table = Table("Enqueue", head)
+    note = (
+        "One client, no worker. One by one: each waits for the one before it. Concurrently: 100 tasks at "
+        "once, or 10 threads where the library blocks. In bulk: 1,000 jobs to a call. An enqueue has ended "
+        "when the server has said so."
+    )
+    table = Table("Enqueue", head, note)
     for arm in figures.arms:
         cells: list[str] = []
         for mode in ("one", "concurrent", "bulk"):
@@ -163,7 +193,14 @@ def _enqueues(figures: Figures) -> Table:
 
 def _latencies(figures: Figures) -> Table:
     head = ["", "start p50", "p95", "p99", "result p50", "p95", "p99", "map of 1,000"]
-    table = Table("Latency of an idle worker", head)
+    rate = figures.result["settings"].get("rate", 0)
+    note = (
+        f"{rate:g} jobs a second arrive, evenly, at a worker that has nothing else to do. Start: from the "
+        "call of enqueue to the first line of the function. Result: to the moment at which the client holds "
+        "what it returned. Percentiles are those of all samples together. Map: 1,000 no-ops enqueued, run "
+        "and their results brought back, where the library has a call for that."
+    )
+    table = Table("Latency of an idle worker", head, note)
     for arm in figures.arms:
         cells: list[str] = []
         for value in ("start", "result"):
@@ -218,7 +255,7 @@ def _footprint(figures: Figures) -> Table:
 
 def _network(figures: Figures) -> Table:
     delays = {sample.get("network_ms", 0) for sample in figures.samples} - {0}
-    levels = [level for level in _concurrencies(figures) if level > 1]
+    levels = [level for level in concurrencies(figures) if level > 1]
     head = ["jobs a second", *(f"no-op at {level}" for level in levels), "enqueue: one", "concurrent", "bulk"]
     rtt = figures.result["environment"].get("round_trip_ms", {})
     note = "Each round trip takes one millisecond more." + (
@@ -253,14 +290,15 @@ def _backlog(figures: Figures) -> Table:
 # Prose ------------------------------------------------------------------------------------------------------
 
 
-def _where(sample: dict[str, Any]) -> str:
+def where(sample: dict[str, Any]) -> str:
+    """What was measured, in a few words."""
     words = [sample["arm"], sample["measure"]]
     if "workload" in sample:
         words.append(f"{sample['workload']} at {sample['concurrency']}")
     return " ".join(words)
 
 
-def _notes(figures: Figures) -> Iterable[str]:
+def notes(figures: Figures) -> Iterable[str]:
     """What a reader has to know before believing the figures."""
     environment = figures.result["environment"]
     settings = figures.result["settings"]
@@ -276,23 +314,28 @@ def _notes(figures: Figures) -> Iterable[str]:
 
 
 def losses(figures: Figures) -> list[str]:
-    """Where somebody is better than this project."""
+    """Where somebody is better than this project: what, who, and how many times as good."""
     found: list[str] = []
 
     def look(what: str, value: Callable[[str], float | None], more: bool = True) -> None:
         mine = value(figures.ours)
         if mine is None:
             return
+        better: list[tuple[float, str]] = []
         for arm in figures.arms:
-            theirs = value(arm) if arm.partition("/")[0] not in ("saq", "saq-uncompiled") else None
+            theirs = value(arm) if arm.partition("/")[0] not in OURS else None
             # What is closer than the samples of one arm to each other is no difference.
             if theirs is not None and (theirs > mine * ALIKE if more else theirs * ALIKE < mine):
-                # 0 commands of an idle worker cannot be divided by.
-                times = number(theirs / mine if more else mine / theirs) if mine and theirs else "much"
-                found.append(f"{what}: {figures.title(arm)} is {times} × as good")
+                # Nothing can be divided by what costs nothing.
+                times = (theirs / mine if more else mine / theirs) if mine > 0 and theirs > 0 else math.inf
+                better.append((times, figures.title(arm)))
+        if better:
+            said = [f"{name} {number(times)} ×" if times < math.inf else name for times, name in better]
+            order = sorted(range(len(said)), key=lambda k: -better[k][0])
+            found.append(f"{what}: {', '.join(said[k] for k in order)}")
 
     for workload in WORKLOADS.values():
-        for level in _concurrencies(figures):
+        for level in concurrencies(figures):
             params = {"workload": workload.name, "concurrency": level}
             look(
                 f"{workload.title} at {level}",
@@ -327,167 +370,3 @@ def losses(figures: Figures) -> list[str]:
             more=False,
         )
     return found
-
-
-def markdown(figures: Figures, pictures: Sequence[tuple[str, str]], folder: str) -> str:
-    """The page for the documentation."""
-    result, environment = figures.result, figures.result["environment"]
-    settings, server = result["settings"], result["server"]
-    lines = [
-        "# Benchmarks",
-        "",
-        "<!-- Made by `python -m benchmarks report RESULT.json --docs docs` from benchmarks/result.json. -->",
-        "",
-        "Made with one command, which anybody can repeat:",
-        "",
-        "```",
-        f"python -m benchmarks {' '.join(result['argv'])}".rstrip(),
-        "```",
-        "",
-        f"{environment['date'][:10]}, commit {(environment['git'] or 'unknown')[:12]}"
-        f"{' with changes' if environment['dirty'] else ''}, {environment['cpu']}, {environment['cpus']} "
-        f"processors, {environment['memory_gb']} GB, {environment['kernel']}, {environment['python']}, "
-        f"{server['version']}; load {environment['load_before'][0]} before and "
-        f"{environment['load_after'][0]} after the run, which took {result['seconds'] / 60:.0f} minutes. "
-        f"The raw samples are in [{folder}/result.json]({folder}/result.json).",
-        "",
-        "Benchmarks are easily unfair, and their author is seldom the one who suffers from it. So: one "
-        "worker process for everybody, on a private server without persistence that is emptied between "
-        f"samples; a fresh process for each of {settings['samples']} samples, the contenders taking turns; a "
-        "warm-up that is not counted; and the end of a drain is the last job that is finished in Redis: the "
-        "last job's own word, and from then on Redis is asked without a pause until nothing is left. Jobs "
-        "are counted, and results looked at. Contenders appear with their defaults and with the best "
-        "settings we know; if you know better ones, tell us. A figure is the median of its samples, ± half "
-        "of their range. “Ours is” says how many times as good this project is.",
-        "",
-    ]
-    lines += [f"**Note:** {note}.\n" for note in _notes(figures)]
-    lines += [f"![{title}]({folder}/{name}.svg)\n" for name, title in pictures]
-    for table in tables(figures):
-        lines += table.markdown()
-    lost = losses(figures)
-    lines += ["## Where we lose", "", *(f"- {line}" for line in lost), ""] if lost else []
-    lines += _setup(figures)
-    lines += _semantics(figures)
-    lines += _missing(figures)
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _setup(figures: Figures) -> list[str]:
-    lines = ["## Settings and versions", "", "| | settings | versions |", "|---|---|---|"]
-    for arm, facts in figures.arms.items():
-        versions = figures.result["versions"].get(arm.partition("/")[0], {})
-        said = ", ".join(f"{name} {version}" for name, version in versions.items())
-        lines.append(f"| {figures.title(arm)} | {facts['settings']} | {said} |")
-    return [*lines, ""]
-
-
-def _semantics(figures: Figures) -> list[str]:
-    lines = ["## What is not the same", "", "What a figure is worth depends on what a job gets for it.", ""]
-    semantics: dict[str, dict[str, str]] = figures.result["semantics"]
-    kinds = ("acknowledgement", "results", "retries", "durability", "sync", "end")
-    head = ("acknowledged", "results", "retries", "end of a job in Redis", "sync functions", "end of a drain")
-    lines += ["| | " + " | ".join(head) + " |", "|---|" + "---|" * len(head)]
-    for contender, said in semantics.items():
-        lines.append(f"| {contender} | " + " | ".join(said.get(kind, MISSING) for kind in kinds) + " |")
-    return [*lines, ""]
-
-
-def _missing(figures: Figures) -> list[str]:
-    result = figures.result
-    lines = [f"- {name}: {reason}" for name, reason in result["unavailable"].items()]
-    grouped: dict[tuple[str, str], list[str]] = {}
-    for entry in result["absent"]:
-        what = f"{entry['workload']} at {entry['concurrency']}" if "workload" in entry else entry["measure"]
-        grouped.setdefault((entry["arm"], entry["reason"]), []).append(what)
-    lines += [f"- {arm}: {reason} ({', '.join(what)})" for (arm, reason), what in grouped.items()]
-    lines += [
-        f"- {_where(sample)}: failed: {sample['failed'].splitlines()[0]}" for sample in figures.failures()
-    ]
-    return ["## What is not there", "", *lines, ""] if lines else []
-
-
-# Charts -----------------------------------------------------------------------------------------------------
-
-
-def draw(figures: Figures) -> dict[str, tuple[str, str]]:
-    """The charts for which there are figures: name → title and SVG."""
-    found: dict[str, tuple[str, str]] = {}
-
-    def add(
-        name: str,
-        title: str,
-        note: str,
-        value: Callable[[str], Summary | None],
-        text: Callable[[float], str],
-        up: bool,
-    ) -> None:
-        rows = []
-        for arm in figures.arms:
-            one = value(arm)
-            if one is not None:
-                rows.append(charts.Bar(figures.title(arm), one.median, one.low, one.high, _is_ours(arm)))
-        if len(rows) > 1:
-            rows.sort(key=lambda row: -row.value if up else row.value)
-            found[name] = title, charts.bars(title, note, rows, text)
-
-    per_second = (
-        "jobs a second, one worker process, more is better; the line is from lowest to highest sample"
-    )
-    for level in _concurrencies(figures):
-        add(
-            f"drain-{level}",
-            f"No-op jobs, concurrency {level}",
-            per_second,
-            lambda arm, level=level: figures.noop(arm, level),  # type: ignore[misc]
-            number,
-            True,
-        )
-    add(
-        "enqueue",
-        "Enqueue concurrently",
-        "jobs a second, one process, 100 tasks or 10 threads; more is better",
-        lambda arm: figures.figure("enqueue", "concurrent", arm),
-        number,
-        True,
-    )
-    add(
-        "redis-cpu",
-        "What a job costs Redis",
-        "µs of the server's main thread from enqueue to result; less is better",
-        lambda arm: figures.figure("cost", "cpu_us", arm),
-        number,
-        False,
-    )
-    rows = [
-        charts.Dots(figures.title(arm), [ps[p].median for p in (50, 95, 99)], _is_ours(arm))
-        for arm in figures.arms
-        if (ps := figures.percentiles("result", arm))
-    ]
-    if len(rows) > 1:
-        rows.sort(key=lambda row: row.values[0])
-        title = "From enqueue to result, idle worker"
-        note = f"at {figures.result['settings']['rate']:g} jobs a second; less is better"
-        found["latency"] = title, charts.dots(title, note, ("p50", "p95", "p99"), rows, duration)
-    return found
-
-
-def _is_ours(arm: str) -> bool:
-    return arm.partition("/")[0] in ("saq", "saq-uncompiled")
-
-
-def publish(path: Path, docs: Path) -> Path:
-    """Writes the page, its charts and the result itself into a folder; returns the page."""
-    figures = Figures.read(path)
-    folder = docs / "benchmarks"
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.svg"):
-        old.unlink()
-    pictures = draw(figures)
-    for name, (_, svg) in pictures.items():
-        (folder / f"{name}.svg").write_text(svg)
-    if path.resolve() != (folder / "result.json").resolve():
-        shutil.copy(path, folder / "result.json")
-    page = docs / "benchmarks.md"
-    page.write_text(markdown(figures, [(name, title) for name, (title, _) in pictures.items()], "benchmarks"))
-    return page

@@ -6,6 +6,7 @@ contenders' processes: `agent/bench_agent.py`, and the adapters of Node and Ruby
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 SEED = 20240229
@@ -17,8 +18,12 @@ MEAN_SLEEP = 0.025
 CONCURRENCY = (1, 10, 100)
 #: How many of the jobs of a drain are its warm-up: one in …
 WARM = 10
-#: What drains fast drains at least so many, so that what happens once does not count.
-MANY = 30_000
+#: With one job at a time, and through the slower network, samples are shorter by so much.
+SHORT = 0.5
+#: What drains fast drains at least so many, so that what happens once does not count: 30,000 and a warm-up.
+MANY = 33_400
+#: Jobs a second from which on it is fast.
+FAST = 10_000
 
 
 class Workload(NamedTuple):
@@ -38,11 +43,11 @@ class Workload(NamedTuple):
 WORKLOADS = {
     workload.name: workload
     for workload in (
-        Workload("async_noop", "async no-op", 1.0),
-        Workload("sync_noop", "sync no-op", 1.0),
-        Workload("async_sleep", "async, sleeping 0 to 50 ms", 2.0),
-        Workload("sync_sleep", "sync, sleeping 0 to 50 ms", 2.0),
-        Workload("cpu", "CPU-bound, 10,000 rounds", 0.8),
+        Workload("async_noop", "async no-op", 0.8),
+        Workload("sync_noop", "sync no-op", 0.8),
+        Workload("async_sleep", "async, sleeping 0 to 50 ms", 0.8),
+        Workload("sync_sleep", "sync, sleeping 0 to 50 ms", 0.8),
+        Workload("cpu", "CPU-bound, 10,000 rounds", 0.3),
     )
 }
 
@@ -59,9 +64,9 @@ def duration_ms(i: int, seed: int = SEED) -> int:
     return (i + seed) * 2654435761 % 2**32 * 51 // 2**32
 
 
-def ideal_seconds(first: int, last: int, concurrency: int) -> float:
-    """What sleeping jobs take if nothing else takes any time: jobs × mean ÷ concurrency."""
-    return sum(duration_ms(i) for i in range(first, last)) / 1000 / concurrency
+def ideal_seconds(n: int, before: Iterable[int], concurrency: int) -> float:
+    """What n sleeping jobs, without those before, take if nothing else does: jobs × mean ÷ concurrency."""
+    return (sum(map(duration_ms, range(n))) - sum(map(duration_ms, before))) / 1000 / concurrency
 
 
 def ceiling(workload: str, concurrency: int) -> float:
@@ -73,10 +78,8 @@ def ceiling(workload: str, concurrency: int) -> float:
     return float("inf")
 
 
-def size(rate: float, seconds: float) -> int:
+def size(rate: float, seconds: float, least: float = 0) -> int:
     """So many jobs make a sample at this rate: a round number, its tenth being the warm-up."""
-    jobs = rate * seconds
-    if rate > 10_000:
-        jobs = max(jobs, MANY * min(1.0, seconds))
+    jobs = max(rate * seconds, least)
     step = 10 if jobs < 1000 else 100
     return max(20, round(jobs / step) * step)

@@ -10,14 +10,16 @@ import argparse
 import ast
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from saq.job import STATUS_CHANGES, Status
+from saq.observe.figures import OF_QUEUES, OF_WORKERS, Figure
 from saq.queue.redis.keys import EXPLAINED
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/internals.md")
+DEPLOYMENT = ROOT / "examples/deployment"
+PAGES = ("README.md", "docs/deployment.md", "docs/internals.md", "docs/observability.md")
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -80,7 +82,30 @@ def example() -> str:
     return f"```python\n{(ROOT / 'examples/simple.py').read_text('utf-8')}```"
 
 
+def file(name: str, language: str) -> Callable[[], str]:
+    """A file of the deployment as it is."""
+    return lambda: f"```{language}\n{(DEPLOYMENT / name).read_text('utf-8')}```"
+
+
+def figures(table: Sequence[Figure]) -> Callable[[], str]:
+    """The metrics of one kind."""
+    rows = []
+    for figure in table:
+        labels = ", ".join(f"`{label}`" for label in figure.labels)
+        rows.append(f"| `{figure.name}` | {figure.kind} | {labels} | {figure.help} |")
+    return lambda: "\n".join(["| metric | kind | labels | |", "|---|---|---|---|", *rows])
+
+
 PARTS: dict[str, Callable[[], str]] = {
+    "deployment_app": file("app.py", "python"),
+    "systemd": file("saq@.service", "ini"),
+    "dockerfile": file("Dockerfile", "dockerfile"),
+    "compose": file("compose.yaml", "yaml"),
+    "kubernetes": file("kubernetes.yaml", "yaml"),
+    "prometheus": file("prometheus.yml", "yaml"),
+    "alerts": file("alerts.yml", "yaml"),
+    "metrics_of_queues": figures(OF_QUEUES),
+    "metrics_of_workers": figures(OF_WORKERS),
     "keys": keys,
     "statuses": statuses,
     "diagram": diagram,

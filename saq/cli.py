@@ -38,6 +38,7 @@ VERBS = {
     "cron": Verb("SETTINGS", "what the clock enqueues, and when", "saq.terminal.cron"),
     "workers": Verb("SETTINGS", "who works, and at what", "saq.terminal.workers"),
     "quiet": Verb("SETTINGS [WORKER]", "has workers take no more jobs", "saq.terminal.quiet"),
+    "web": Verb("SETTINGS ...", "the web interface of one or more queues, by itself", "saq.serve"),
     "repair": Verb("SETTINGS", "checks what Redis holds of a queue, and mends it", "saq.repair"),
 }
 _VERB_LINES = "\n".join(f"  {f'saq {name} {verb.words}':<28} {verb.does}" for name, verb in VERBS.items())
@@ -107,6 +108,17 @@ def build_parser() -> argparse.ArgumentParser:
         "--insecure",
         action="store_true",
         help="serve the web interface without a password anywhere",
+    )
+    parser.add_argument(
+        "--metrics-port",
+        type=_port,
+        help="serve /metrics (Prometheus), /ready and /health on this port; "
+        "with --workers, each process on the next one",
+    )
+    parser.add_argument(
+        "--metrics-host",
+        default="127.0.0.1",
+        help="where that port listens [127.0.0.1]; no password is asked",
     )
     parser.add_argument(
         "--check", action="store_true", help="exit with 0 if the queue has live workers, else 1"
@@ -190,6 +202,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         port=options.port,
         host=options.host,
         insecure=options.insecure,
+        metrics_port=options.metrics_port,
+        metrics_host=options.metrics_host,
         check=options.check,
         quiet=options.quiet,
         log_format=options.log_format,

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from queue import SimpleQueue
 from typing import NamedTuple
 
@@ -43,6 +43,8 @@ class Work(NamedTuple):
     port: int
     host: str
     insecure: bool
+    metrics_port: int | None
+    metrics_host: str
     limits: Limits
 
     def begin(self, parent: Lifeline | None = None, slot: int = 0) -> int:
@@ -54,10 +56,16 @@ class Work(NamedTuple):
             self.port,
             self.host,
             self.insecure,
+            self._metrics_port(slot),
+            self.metrics_host,
             limits=self.limits,
             parent=parent,
         )
         return CODES[ending] if parent is not None else 0
+
+    def _metrics_port(self, slot: int) -> int | None:
+        """One for each process: the first has the one that was given, the next the one above, and so on."""
+        return self.metrics_port + slot if self.metrics_port else self.metrics_port
 
 
 def run(
@@ -71,6 +79,8 @@ def run(
     port: int = 8080,
     host: str = "127.0.0.1",
     insecure: bool = False,
+    metrics_port: int | None = None,
+    metrics_host: str = "127.0.0.1",
     check: bool = False,
     quiet: bool = False,
     log_format: str = "text",
@@ -95,7 +105,18 @@ def run(
         if check:
             sys.exit(check_health(settings))
         work = Work(
-            settings, verbose, quiet, log_format, web, extra_web_settings, port, host, insecure, limits
+            settings,
+            verbose,
+            quiet,
+            log_format,
+            web,
+            extra_web_settings,
+            port,
+            host,
+            insecure,
+            metrics_port,
+            metrics_host,
+            limits,
         )
         if several:
             sys.exit(_supervise(work, workers, reload, reload_dirs, early))
@@ -121,12 +142,16 @@ def _supervise(work: Work, workers: int, reload: bool, reload_dirs: Sequence[str
         watch = watcher(reload_dirs or ["."])
     found = import_settings(work.settings)
     Worker(**found)  # what is wrong with them is said once, not by each process
+    if work.metrics_port is not None:
+        from saq.observe.server import check as check_ports
+
+        check_ports(work.metrics_port, workers, work.metrics_host)
     undertaker = _Undertaker(queues_of(found))
     supervisor = Supervisor(
         workers,
         _work,
         (work,),
-        alone={0} if work.web else (),
+        alone=range(workers) if work.metrics_port else {0} if work.web else (),
         bury=undertaker.bury,
         held=early.held,
         watch=watch,
@@ -157,8 +182,8 @@ def _work(parent: Lifeline, slot: int, work: Work) -> None:
 class _Undertaker:
     """Takes away the registrations of workers whose processes have died, in a thread of its own."""
 
-    def __init__(self, queues: Sequence[Queue]) -> None:
-        self._queues = queues
+    def __init__(self, queues: Iterable[Queue]) -> None:
+        self._queues = tuple(queues)
         self._dead: SimpleQueue[str | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 

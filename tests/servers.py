@@ -108,7 +108,7 @@ class Server:
         self.home = Path(tempfile.mkdtemp(prefix="saq-server-"))
         # sun_path holds about 100 bytes: the name is short, like the directory's.
         self.socket = self.home / "sock" if unix else None
-        self.port = _free_port() if tcp else 0
+        self.port = free_port() if tcp else 0
         self._process: subprocess.Popen[bytes] | None = None
         self._started = False
         self._clients: list[Redis] = []
@@ -134,7 +134,7 @@ class Server:
             if not taken or time.monotonic() > deadline:
                 raise ServerFailed(f"{self.binary} did not start:\n{self.log()[-2000:]}")
             if self.port and not self._started:
-                self.port = _free_port()
+                self.port = free_port()
             time.sleep(0.05)
 
     def stop(self, timeout: float = 10.0) -> None:
@@ -225,7 +225,7 @@ class Server:
 
     # -- how ----------------------------------------------------------------------------------
 
-    def _spawn(self) -> None:
+    def _command(self) -> list[str]:
         options = self.options | {"port": self.port, "bind": "127.0.0.1", "dir": str(self.home)}
         if self.socket is not None:
             options |= {"unixsocket": str(self.socket), "unixsocketperm": 700}
@@ -233,9 +233,12 @@ class Server:
         for name, value in options.items():
             words = value if isinstance(value, list | tuple) else [value]
             command += [f"--{name}", *map(str, words)]
+        return command
+
+    def _spawn(self) -> None:
         with (self.home / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                command,
+                self._command(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -297,7 +300,7 @@ def _command(*words: str) -> bytes:
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in encoded)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

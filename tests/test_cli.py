@@ -66,6 +66,7 @@ async def test_help_names_every_option_and_what_it_is_good_for(start: Start) -> 
     for option in (
         *("settings", "--workers", "--verbose", "-v", "--web", "--extra-web-settings", "-e", "--port"),
         *("--host", "--insecure", "--check", "--quiet", "-q", "--version", "AUTH_USER", "AUTH_PASSWORD"),
+        *("--metrics-port", "--metrics-host"),
     ):
         assert option in text
     for verb in VERBS:

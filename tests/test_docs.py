@@ -96,11 +96,13 @@ FLOORS = [
     ["saq.queue"],  # the interface, `saq.queue.base`; the backends have floors of their own
     ["saq.queue.embedded"],
     ["saq.queue.redis"],
-    ["saq.worker", "saq.web"],
+    ["saq.worker"],
+    ["saq.observe"],
+    ["saq.web"],
     ["saq"],  # the public door itself
     ["saq.settings"],
     ["saq.runner", "saq.terminal"],
-    ["saq.demo", "saq.repair"],
+    ["saq.demo", "saq.repair", "saq.serve"],
     ["saq.cli"],
     ["saq.__main__"],
 ]
@@ -110,6 +112,8 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in room
 DOORS = {
     ("saq.queue.base", "saq.queue.redis"),  # `from_url` picks the backend
     ("saq.worker", "saq.settings"),
+    ("saq.worker.process", "saq.observe.monitor"),
+    ("saq.worker.process", "saq.observe.server"),
     ("saq.worker.process", "saq.settings"),
     ("saq.worker.process", "saq.web.aiohttp"),
 }
@@ -121,6 +125,7 @@ OUT_OF_BOUNDS = {
     "saq.queue": {"redis", "hiredis"},
     "saq.queue.embedded": {"asyncio", "redis", "hiredis"},
     "saq.worker": {"redis", "hiredis"},
+    "saq.observe": {"redis", "hiredis"},
     "saq.web": {"redis", "hiredis"},
 }
 

@@ -133,6 +133,7 @@ class Tally:
         self._seen = array.array("q")
         self._stamps: list[tuple[int, int]] = []
         self._marks = sorted(marks)
+        self._warm = self._marks[0] if self._marks else 0
         self._mark = self._marks[0] if self._marks else -1
 
     def start(self) -> None:
@@ -160,6 +161,7 @@ class Tally:
             "count": len(seen),
             "sum": sum(seen),
             "distinct": len(set(seen)),
+            "first": seen[: self._warm],
             "stamps": list(self._stamps),
         }
 

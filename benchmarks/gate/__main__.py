@@ -6,6 +6,7 @@ Owns the arguments and the exit code.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable
 
@@ -63,6 +64,8 @@ def main(argv: list[str]) -> int:
     )
     options = parser.parse_args(argv)
     progress = Progress()
+    # The servers keep nothing on disk, on purpose; workers would say so.
+    logging.getLogger("saq.checkup").setLevel(logging.ERROR)
     known: dict[str, Callable[[], bool]] = {
         "exact": lambda: exact.check(progress),
         "kernels": lambda: kernels.check(progress, options.strict),

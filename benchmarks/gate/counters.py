@@ -114,7 +114,7 @@ async def _run(server: Server, operation: Operation, n: int) -> _Count:
 def _kind(key: str) -> str:
     """A key of Redis without what is different each time."""
     name = key.partition("}:")[2]
-    return re.sub(r"^(job|last|worker):.*$", r"\1:*", name)
+    return re.sub(r"^(job|last|worker|hour):.*$", r"\1:*", name)
 
 
 async def cost_of(server: Server, operation: Operation) -> Cost:

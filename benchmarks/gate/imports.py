@@ -53,11 +53,12 @@ class Imports(NamedTuple):
     all: int
 
 
-def imports() -> Imports:
-    """What one `import saq` brings, with uncompiled kernels: they import the same, and are everywhere."""
+def imports(root: Path = ROOT) -> Imports:
+    """What one `import saq` brings from below this folder, with uncompiled kernels: they import the same, and
+    are everywhere."""
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT],
-        cwd=ROOT,
+        cwd=root,
         env=os.environ | {"SAQ_NO_SPEEDUPS": "1", "SAQ_REQUIRE_SPEEDUPS": ""},
         capture_output=True,
         check=True,

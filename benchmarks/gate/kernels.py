@@ -6,12 +6,15 @@ Owns the ceiling of each. The inputs and the measuring are those of `benchmarks/
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
+from typing import Any
 
 from benchmarks.micro.inputs import CASES, selves
 from benchmarks.micro.ratio import CEILING, measure
 from benchmarks.progress import Progress
 from saq import _speedups
 
+Selves = Callable[[str, tuple[Any, ...]], tuple[Callable[[], Any], Callable[[], Any]]]
 #: Samples of each self; noise only adds, and the least of them counts.
 ROUNDS = 100
 #: A compiled kernel takes at most so much of the time of its uncompiled self: half as much again as measured,
@@ -27,13 +30,13 @@ CEILINGS = {
 }
 
 
-def check(progress: Progress, strict: bool) -> bool:
-    """Whether each kernel keeps its ceiling."""
+def check(progress: Progress, strict: bool, selves: Selves = selves) -> bool:
+    """Whether each kernel keeps its ceiling. ``selves`` finds what is compared."""
     if not _speedups.COMPILED:
         print(f"kernels: not compiled here, nothing to compare{': --strict asks for it' if strict else ''}")
         return not strict
     above = []
-    progress.begin([("kernel", 0.3)] * len(CASES))
+    progress.begin([0.3] * len(CASES))
     gc.disable()  # it would strike whoever allocates next
     try:
         for name, kernel, arguments in CASES:
@@ -42,7 +45,7 @@ def check(progress: Progress, strict: bool) -> bool:
             compiled, pure = measure(*selves(kernel, arguments), ROUNDS)
             if compiled > ceiling * pure:
                 above.append(f"{name}: {compiled / pure:.2f} of its uncompiled self (ceiling {ceiling:g})")
-            progress.done("kernel", 0.3)
+            progress.done()
             gc.collect()
     finally:
         gc.enable()

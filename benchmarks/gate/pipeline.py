@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import redis.asyncio as aioredis
@@ -21,6 +22,7 @@ from saq.worker import Worker
 from saq.worker.process import run_loop
 from tests.servers import Server
 
+Function = Callable[[dict[str, Any]], Awaitable[None]]
 JOBS, CONCURRENCY, ROUNDS = 20_000, 100, 5
 #: A drain does at least so much of what the bare pipeline does. Measured: 1.5 to 1.9.
 FLOOR = 1.0
@@ -30,23 +32,39 @@ async def _noop(ctx: dict[str, Any]) -> None:
     """Does nothing."""
 
 
-async def _drain(url: str) -> float:
+def spinning(seconds: float) -> Function:
+    """A job that takes so long: what the self-test plants."""
+
+    async def spin(ctx: dict[str, Any]) -> None:
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            pass
+
+    return spin
+
+
+async def _drain(url: str, function: Function, jobs: int) -> float:
     """Jobs a second of one worker."""
     queue = RedisQueue.from_url(url)
-    await queue.enqueue_many(Job("noop") for _ in range(JOBS))
+    await queue.enqueue_many(Job("noop") for _ in range(jobs))
     worker: Worker[Any] = Worker(
-        queue, [("noop", _noop)], concurrency=CONCURRENCY, burst=True, dequeue_timeout=1, max_burst_jobs=JOBS
+        queue,
+        [("noop", function)],
+        concurrency=CONCURRENCY,
+        burst=True,
+        dequeue_timeout=1,
+        max_burst_jobs=jobs,
     )
     worker.SIGNALS = []  # type: ignore[misc]
     done = asyncio.Event()
-    _when(queue, JOBS, done)
+    _when(queue, jobs, done)
     began = time.perf_counter()
     running = asyncio.create_task(worker.start())
     await done.wait()
     took = time.perf_counter() - began
     await running
     await queue.disconnect()
-    return JOBS / took
+    return jobs / took
 
 
 def _when(queue: RedisQueue, count: int, done: asyncio.Event) -> None:
@@ -63,18 +81,18 @@ def _when(queue: RedisQueue, count: int, done: asyncio.Event) -> None:
     claims.settled = counting  # type: ignore[method-assign,assignment]
 
 
-async def _pipeline(url: str) -> float:
+async def _pipeline(url: str, jobs: int) -> float:
     """The same number of jobs through a bare pipeline, in batches as large as the worker's."""
     client = aioredis.Redis.from_url(url)
     payload = b'{"function":"noop"}'
     fill = client.pipeline(transaction=False)
-    for i in range(JOBS):
+    for i in range(jobs):
         fill.hset("jobs", f"key-{i}", payload)
         fill.zadd("queued", {f"key-{i}": i})
         if i % 500 == 499:
             await fill.execute()
     began = time.perf_counter()
-    for _ in range(0, JOBS, CONCURRENCY):
+    for _ in range(0, jobs, CONCURRENCY):
         popped: Any = await client.zpopmin("queued", CONCURRENCY)
         names: list[bytes] = [name for name, _ in popped]
         pipe = client.pipeline(transaction=False)
@@ -85,37 +103,37 @@ async def _pipeline(url: str) -> float:
         await pipe.execute()
     took = time.perf_counter() - began
     await client.aclose()
-    return JOBS / took
+    return jobs / took
 
 
-async def _pair(url: str, first: bool) -> float:
+async def _pair(url: str, first: bool, function: Function, jobs: int) -> float:
     if first:
-        ours, bare = await _drain(url), await _pipeline(url)
+        ours, bare = await _drain(url, function, jobs), await _pipeline(url, jobs)
     else:
-        bare = await _pipeline(url)
-        ours = await _drain(url)
+        bare = await _pipeline(url, jobs)
+        ours = await _drain(url, function, jobs)
     return ours / bare
 
 
-def measure(progress: Progress) -> float:
+def measure(progress: Progress, function: Function, jobs: int) -> float:
     """The median of the ratios drain to pipeline, pair by pair."""
     ratios = []
-    progress.begin([("pair", 1.5)] * (ROUNDS + 1))
+    progress.begin([1.5] * (ROUNDS + 1))
     with Server() as server:
         for number in range(ROUNDS + 1):
             progress.show("drain", "a bare pipeline", f"pair {number + 1}")
             server.flush()
-            ratio = run_loop(_pair(server.url(), number % 2 == 0))
+            ratio = run_loop(_pair(server.url(), number % 2 == 0, function, jobs))
             if number:  # the first warms up
                 ratios.append(ratio)
-            progress.done("pair", 1.5)
+            progress.done()
     progress.end()
     return statistics.median(ratios)
 
 
-def check(progress: Progress) -> bool:
+def check(progress: Progress, function: Function = _noop, jobs: int = JOBS) -> bool:
     """Whether the drain keeps its floor."""
-    ratio = measure(progress)
+    ratio = measure(progress, function, jobs)
     held = ratio >= FLOOR
     print(
         f"{'pipeline' if held else '  ✗ pipeline'}: a drain at concurrency {CONCURRENCY} does {ratio:.2f} "

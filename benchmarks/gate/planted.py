@@ -21,6 +21,20 @@ async def with_command(queue: RedisQueue, n: int) -> None:
         await queue.enqueue(new_job(number))
 
 
+async def with_key(queue: RedisQueue, n: int) -> None:
+    """A key that nobody takes away."""
+    await queue._session.wire.call("SET", "saq:{default}:forgotten", "")
+    for number in range(n):
+        await queue.enqueue(new_job(number))
+
+
+async def with_operation(queue: RedisQueue, n: int) -> None:
+    """A script for each job, which does one thing."""
+    for number in range(n):
+        await queue._session.wire.call("EVAL", "return redis.call('PTTL', 'none')", "0")
+        await queue.enqueue(new_job(number))
+
+
 async def _with_call(queue: RedisQueue, n: int) -> None:
     """A call of a Python function for each job."""
     for number in range(n):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -134,7 +133,7 @@ def run(
     """
     arms = {side: change(side, _arm(side)) for side in SIDES}
     trials = [[Trial(title, probe.seconds) for title in probe.values.values()] for probe in probes]
-    progress.begin([(_kind(probe), 2.0) for probe in probes for _ in range((samples + 1) * len(SIDES))])
+    progress.begin([2.0] * (len(probes) * (samples + 1) * len(SIDES)))
     with Target("embedded") as target:
         bench = _Bench(target, environments, SCALE)
         for round in range(-1, samples):
@@ -142,16 +141,15 @@ def run(
                 taken = {}
                 for side in order(round):
                     if found[0].absent or found[0].failures:
-                        progress.skip(_kind(probe))
+                        progress.skip()
                         continue
                     said = f"round {round + 1}/{samples}" if round >= 0 else "warm-up"
                     progress.show(_kind(probe), side, said)
-                    began = time.monotonic()
                     try:
                         taken[side] = probe.measure(bench, arms[side], **probe.params)
                     except Exception as error:
                         _lost(found, side, _brief(error), round < 0)
-                    progress.done(_kind(probe), time.monotonic() - began)
+                    progress.done()
                 if round >= 0:
                     _keep(probe, found, taken)
     progress.end()

@@ -15,11 +15,11 @@ import contextvars
 import dataclasses
 import inspect
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from saq.errors import InvalidUrlError, ServerError, UsageError
+from saq.errors import ServerError, UsageError
 from saq.job import UNSUCCESSFUL_TERMINAL_STATUSES, Job, Status
 from saq.queue.backend import Backend, Step
 from saq.types import (
@@ -71,6 +71,8 @@ class Queue(Backend):
         self._load = load
         #: A list, for a bound method is another object each time that it is looked up.
         self._before_enqueues: list[BeforeEnqueueType] = []
+        #: What a worker puts around each run of a job of this queue, or None; see `saq.observe.tracing`.
+        self.around_run: Callable[[Any], Any] | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}<{self.name}>"
@@ -80,22 +82,17 @@ class Queue(Backend):
         """A queue on the server at ``url``.
 
         Args:
-            url: ``redis://``, ``rediss://``, ``valkey://``, ``unix://``, or ``embedded://NAME-or-PATH`` for a
-                private server that is started on demand.
+            url: ``redis://``, ``rediss://``, ``valkey://``, ``unix://``, ``redis+sentinel://``,
+                ``redis+cluster://``, or ``embedded://NAME-or-PATH`` for a private server that is started on
+                demand.
             kwargs: parameters of the backend, such as ``name``; of ``RedisQueue``.
 
         Raises:
-            InvalidUrlError: no backend goes by that URL.
+            InvalidUrlError: no backend goes by that URL, or it cannot be read.
         """
-        scheme, separator, _ = str(url).partition("://")
-        if separator and scheme in ("redis", "rediss", "valkey", "valkeys", "unix", "embedded"):
-            from saq.queue.redis import RedisQueue
+        from saq.queue.redis import RedisQueue
 
-            return RedisQueue.from_url(url, **kwargs)
-        raise InvalidUrlError(
-            f"no backend goes by the URL {url!r}: use redis://host:port, rediss:// (TLS), "
-            "unix:///path/to/socket or embedded://name"
-        )
+        return RedisQueue.from_url(str(url), **kwargs)
 
     # What is made of it -----------------------------------------------------------------------------------
 
@@ -103,6 +100,12 @@ class Queue(Backend):
     def swept_error_message(self) -> str | None:
         """What a job says that was failed because its worker was lost; None for the reason itself."""
         return None
+
+    @property
+    def server_errors(self) -> Mapping[str, int]:
+        """How often this queue object could not connect to its server ("connect"), lost a connection that it
+        had ("lost"), or was answered with an error ("refused")."""
+        return {}
 
     def register_before_enqueue(self, callback: BeforeEnqueueType) -> None:
         """Calls ``callback(job)``, async or sync, before each job of this queue object is enqueued."""

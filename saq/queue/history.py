@@ -67,11 +67,12 @@ def percentiles(buckets: Buckets, shares: Sequence[float]) -> list[float | None]
     ordered = sorted(buckets.items())
     for share in shares:
         left = share * total
-        for bucket, count in ordered:
-            low, high = bounds(bucket)
-            if left <= count:
-                break
-            left -= count
+        place = 0
+        while place < len(ordered) - 1 and left > ordered[place][1]:
+            left -= ordered[place][1]
+            place += 1
+        bucket, count = ordered[place]
+        low, high = bounds(bucket)
         found.append(round(1000 * (low + (high - low) * min(1.0, left / count)), 3))
     return found
 

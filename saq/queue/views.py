@@ -205,6 +205,19 @@ class Views(ABC):
         """
 
     @abstractmethod
+    async def incomplete(self, offset: int, limit: int) -> list[Job]:
+        """A page of all incomplete jobs: running, queued, scheduled."""
+
+    @abstractmethod
+    async def jobs(self, keys: Sequence[str]) -> list[Job | None]:
+        """The jobs of these keys. What cannot be read is shown as a job that says so, not raised."""
+
+    @abstractmethod
+    async def functions_of(self, keys: Sequence[str]) -> dict[str, str]:
+        """By key which functions these jobs call; of those that are left out, they are gone, or reading them
+        would be too much."""
+
+    @abstractmethod
     async def workers(self) -> WorkersView:
         """The registered workers, and what runs."""
 

@@ -6,8 +6,12 @@ Owns everything that speaks HTTP. Must not know Redis, run a job, or hold a glob
     http.py       a request and a response as values, and an error that has a status
     paths.py      raw paths: taken apart, put together, made relative
     security.py   who may come in, what may change something, what every response says to a browser
-    present.py    jobs, workers and queues as bounded, plain JSON
-    app.py        the table of routes, and the way from a request to a response
+    routes.py     the table of routes; params.py, bodies.py, cursors.py: what comes in, checked
+    schemas.py    what goes out, in words; openapi.py: both as an OpenAPI document
+    present.py    jobs, workers and queues as bounded, plain JSON; redact.py: what is hidden of them
+    search.py     a bounded slice of a list, as far as it matches
+    live.py       what happens second by second
+    app.py        the way from a request to a response
     views/        what each route does
     static/       the page
     aiohttp.py    one face: ``create_app`` and ``serve``

@@ -18,7 +18,8 @@ from aiohttp import web
 from saq.errors import UsageError
 from saq.queue.base import Queue
 from saq.web.app import WebApp
-from saq.web.http import BODY_PATIENCE, MAX_BODY, Request, headers_of
+from saq.web.http import BODY_PATIENCE, MAX_BODY, Pieces, Request, headers_of
+from saq.web.present import Redact
 from saq.web.security import Credentials, is_loopback
 
 logger = logging.getLogger("saq")
@@ -31,14 +32,21 @@ GRACE = 1.0
 LINGER = 1.0
 
 
-def create_app(queues: Iterable[Queue]) -> web.Application:
+def create_app(
+    queues: Iterable[Queue], *, redact: Redact | None = None, read_only: bool = False
+) -> web.Application:
     """The web interface as an aiohttp application, to be served or added to another one.
 
     ``AUTH_USER`` [admin] and ``AUTH_PASSWORD`` are read now; without a password there is no authentication.
     When it is cleaned up, it disconnects the queues.
+
+    Args:
+        queues: what it shows; of several with one name, the first.
+        redact: hides or replaces values of jobs, see ``Redact``.
+        read_only: nothing may be changed.
     """
     shown = list(queues)
-    app = _application(WebApp(shown, Credentials.from_environment()))
+    app = _application(WebApp(shown, Credentials.from_environment(), redact=redact, read_only=read_only))
 
     async def disconnect(_: web.Application) -> None:
         for queue in shown:
@@ -51,7 +59,13 @@ def create_app(queues: Iterable[Queue]) -> web.Application:
 def _application(core: WebApp) -> web.Application:
     app = web.Application()
 
-    async def handle(request: web.Request) -> web.Response:
+    async def close(_: web.Application) -> None:
+        await core.close()
+
+    # Before it is waited for what is under way: a stream would not end by itself.
+    app.on_shutdown.append(close)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
         # Where it is, if it was added to another application.
         return await _handle(core, request, unquote(root.canonical))
 
@@ -63,7 +77,7 @@ def _application(core: WebApp) -> web.Application:
     return app
 
 
-async def _handle(core: WebApp, request: web.Request, prefix: str) -> web.Response:
+async def _handle(core: WebApp, request: web.Request, prefix: str) -> web.StreamResponse:
     body = await _read(request)
     response = await core.handle(
         Request(
@@ -75,13 +89,27 @@ async def _handle(core: WebApp, request: web.Request, prefix: str) -> web.Respon
             request.remote or "",
         )
     )
-    answer = web.Response(
-        status=response.status,
-        body=response.body or None,
-        headers={**response.headers, "Server": "saq"},
-    )
+    headers = {**response.headers, "Server": "saq"}
+    if response.stream is not None:
+        streamed = web.StreamResponse(status=response.status, headers=headers)
+        return await _send(request, streamed, response.stream)
+    answer = web.Response(status=response.status, body=response.body or None, headers=headers)
     if body is None or len(body) > MAX_BODY:
         answer.force_close()  # the rest is not worth reading
+    return answer
+
+
+async def _send(request: web.Request, answer: web.StreamResponse, stream: Pieces) -> web.StreamResponse:
+    """Sends the pieces of a stream as they come. If the client goes, this ends with the next one."""
+    try:
+        await answer.prepare(request)
+        async for piece in stream:
+            await answer.write(piece)
+        await answer.write_eof()
+    except ConnectionError:
+        logger.debug("Web: a client left its stream")
+    finally:
+        await stream.aclose()
     return answer
 
 
@@ -103,7 +131,13 @@ async def _read(request: web.Request) -> bytes | None:
 
 @asynccontextmanager
 async def serve(
-    queues: Iterable[Queue], host: str = "127.0.0.1", port: int = 8080, *, insecure: bool = False
+    queues: Iterable[Queue],
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    *,
+    insecure: bool = False,
+    redact: Redact | None = None,
+    read_only: bool = False,
 ) -> AsyncIterator[str]:
     """Serves the web interface in the running loop, inside the ``async with``. The queues are left connected.
 
@@ -112,6 +146,7 @@ async def serve(
         host: where it listens; another address than the loopback needs a password.
         port: 0 is any free one.
         insecure: without a password, too.
+        redact, read_only: as those of ``create_app``.
 
     Yields:
         Its address.
@@ -126,7 +161,13 @@ async def serve(
             f"the web interface would be open to everybody who reaches {host or 'this machine'}: set "
             "AUTH_PASSWORD (and AUTH_USER), or leave out --host, or say --insecure"
         )
-    core = WebApp(queues, credentials, local=local and credentials is None and not insecure)
+    core = WebApp(
+        queues,
+        credentials,
+        local=local and credentials is None and not insecure,
+        redact=redact,
+        read_only=read_only,
+    )
     runner = web.AppRunner(
         _application(core),
         handle_signals=False,

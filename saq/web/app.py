@@ -1,10 +1,10 @@
 """The app: from a request to a response.
 
-Owns the order of the checks, and what an exception becomes. Must not know aiohttp, ASGI or Redis, nor what a route
-does: that is ``views/``.
+Owns the order of the checks, and what an exception becomes. Must not know aiohttp, ASGI or Redis, nor what a
+route does: that is ``views/``.
 
-The order is: mount point → health → host → password → route → method → may anything change → same origin → JSON →
-body → queue → query → view.
+The order is: mount point → health → host → password → route → method → may anything change → same origin →
+JSON → body → queue → query → view.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from saq.web import bodies, paths
 from saq.web.call import AWAY, Call, Site
 from saq.web.http import MAX_BODY, TEXT, HttpError, Request, Response, error_response, parse_query
 from saq.web.live import Live
+from saq.web.openapi import document
 from saq.web.params import read_all
 from saq.web.present import Presenter, Redact
-from saq.web.routes import find, wrong_method
+from saq.web.routes import ROUTES, find, wrong_method
 from saq.web.security import HEADERS, Credentials, authenticate, check_change, check_host
 from saq.web.views import pages
 
@@ -62,7 +63,9 @@ class WebApp:
                 logger.warning(
                     "Two queues have the name %r: the web interface shows the first one", queue.name
                 )
-        self._site = Site(self.queues, Presenter(redact, read_only), read_only, Live(self.queues))
+        self._site = Site(
+            self.queues, Presenter(redact, read_only), read_only, Live(self.queues), document(ROUTES)
+        )
         self._credentials = credentials
         self._local = local
         self._away = False

@@ -46,15 +46,16 @@ def _check(value: Any, schema: Schema, what: str) -> None:
         if value is None:
             return
         schema = schema["anyOf"][0]
-    kind = schema["type"]
-    if not isinstance(value, _KINDS[kind]) or isinstance(value, bool):
+    kind: str = schema["type"]
+    fits: bool = isinstance(value, _KINDS[kind])
+    if not fits or isinstance(value, bool):
         raise _wrong(f"{what} is to be of the type {kind}")
     if "enum" in schema and value not in schema["enum"]:
         raise _wrong(f"{what} is one of: {', '.join(schema['enum'])}")
     if kind == "object":
         for name in value:
             if name not in schema["properties"]:
-                raise HttpError(422, "unknown_field", f"{what} has a field that is not known here.".capitalize())
+                raise _wrong(f"{what} has a field that is not known here", "unknown_field")
             _check(value[name], schema["properties"][name], name)
         for name in schema.get("required", ()):
             if name not in value:
@@ -67,5 +68,5 @@ def _check(value: Any, schema: Schema, what: str) -> None:
             _check(item, schema["items"], what)
 
 
-def _wrong(message: str) -> HttpError:
-    return HttpError(422, "bad_value", f"{message[0].upper()}{message[1:]}.")
+def _wrong(message: str, code: str = "bad_value") -> HttpError:
+    return HttpError(422, code, f"{message[0].upper()}{message[1:]}.")

@@ -29,14 +29,16 @@ class Site:
         presenter: shows their jobs.
         read_only: whether nothing may be changed.
         live: what is measured while somebody watches.
-        hours: of each queue what is written down of hours that are over.
+        document: the whole API, as OpenAPI has it.
+        past: of queue and minutes what is written down of the hours that are over, and which hours these are.
     """
 
     queues: Mapping[str, Queue]
     presenter: Presenter
     read_only: bool
     live: Live
-    hours: dict[tuple[str, int], History] = field(default_factory=dict)
+    document: Mapping[str, Any]
+    past: dict[tuple[str, int], tuple[range, History]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,8 @@ class Pieces(Protocol):
 class Response:
     """What goes out. The body of an answer to HEAD is left out by the face, its headers are not.
 
-    With a ``stream``, its pieces are sent as they come. Whoever has such a response closes the stream in the end.
+    With a ``stream``, its pieces are sent as they come. Whoever has such a response closes the stream in the
+    end.
     """
 
     status: int
@@ -129,5 +130,3 @@ def parse_query(query: bytes) -> dict[str, str]:
     for name, value in pairs:
         fields.setdefault(name, value)
     return fields
-
-

@@ -1,7 +1,7 @@
 """What the queues do second by second, measured while somebody watches.
 
-Owns the samples of the last minutes, the one task that takes them, and the streams that hand them on. Must not
-take any while nobody watches.
+Owns the samples of the last minutes, the one task that takes them, and the streams that hand them on. Must
+not take any while nobody watches.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from saq.queue.base import Queue
-from saq.queue.views import COUNTERS
+from saq.queue.views import COUNTERS, Counts
 from saq.utils import now
 from saq.web import paths
 from saq.web.http import HttpError
@@ -27,16 +27,16 @@ EVERY = 1.0
 KEPT = 300
 #: Somebody watches for so many seconds after each poll.
 WATCHED = 15.0
-#: A queue is given so many seconds to say how it is.
-PATIENCE = 5.0
-#: Seconds after which a stream ends, and the browser comes back: a server that wants to end need not wait longer.
-LONGEST = 60.0
+#: A queue that has not said so long how it is counts as away. The others do not wait for it.
+PATIENCE = 0.9
+#: Seconds after which a stream ends, and the browser comes back: a server that wants to end waits no longer.
+LONGEST = 30.0
 #: Seconds after which a silent stream gives a sign of life.
 BEAT = 15.0
 MAX_STREAMS = 64
 
 COLUMNS = (
-    *("at", "queued", "scheduled", "active", "failed_kept"),
+    *("at", "queued", "scheduled", "active", "finished", "failed_kept"),
     *COUNTERS,
     *("waiting_ms", "paused", "workers"),
 )
@@ -49,6 +49,7 @@ class Live:
         self._queues = queues
         self._samples: dict[str, deque[list[int]]] = {name: deque(maxlen=KEPT) for name in queues}
         self._away: set[str] = set()
+        self._asked: dict[str, asyncio.Task[Counts]] = {}
         self._sampler: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._until = 0.0
@@ -62,43 +63,59 @@ class Live:
         if running and self._sampler is not None and self._sampler.get_loop() is asyncio.get_running_loop():
             return
         self._news = asyncio.Event()
+        self._asked = {}
         self._sampler = asyncio.create_task(self._sample_on(), name="saq-web-live")
 
     async def _sample_on(self) -> None:
         following = time.monotonic()
-        while time.monotonic() < self._until and not self._closed:
-            try:
-                await self._sample()
-            except Exception:
-                logger.exception("Web: cannot sample the queues, trying again")
+        try:
+            while time.monotonic() < self._until and not self._closed:
+                try:
+                    await self._sample()
+                except Exception:
+                    logger.exception("Web: cannot sample the queues, trying again")
+                self._tell()
+                following = max(following + EVERY, time.monotonic() + EVERY / 10)
+                await asyncio.sleep(following - time.monotonic())
+        finally:
+            for asked in self._asked.values():
+                asked.cancel()
+            if self._asked:
+                await asyncio.wait(self._asked.values())
+            self._asked = {}
             self._tell()
-            following = max(following + EVERY, time.monotonic() + EVERY / 10)
-            await asyncio.sleep(following - time.monotonic())
-        self._tell()
 
     async def _sample(self) -> None:
-        found = await asyncio.gather(
-            *(asyncio.wait_for(queue.views.counts(), PATIENCE) for queue in self._queues.values()),
-            return_exceptions=True,
-        )
+        for name, queue in self._queues.items():
+            if name not in self._asked:
+                self._asked[name] = asyncio.create_task(queue.views.counts(), name="saq-web-counts")
+        if self._asked:
+            await asyncio.wait(self._asked.values(), timeout=PATIENCE)
         at = now()
-        self._away = set()
-        for name, counts in zip(self._queues, found, strict=True):
-            if isinstance(counts, BaseException):
-                self._away.add(name)
+        for name, asked in list(self._asked.items()):
+            if not asked.done():
+                self._away.add(name)  # and asked no more until it has answered
                 continue
-            samples = self._samples[name]
-            if samples and at <= samples[-1][0]:
-                at = samples[-1][0] + 1  # the clock went back
-            samples.append(
-                [
-                    *(at, counts.queued, counts.scheduled, counts.active, counts.failed),
-                    *(counts.stats[counter] for counter in COUNTERS),
-                    max(0, counts.now - counts.oldest) if counts.oldest else 0,
-                    counts.paused,
-                    counts.workers,
-                ]
-            )
+            del self._asked[name]
+            if asked.cancelled() or asked.exception() is not None:
+                self._away.add(name)
+            else:
+                self._away.discard(name)
+                self._add(name, at, asked.result())
+
+    def _add(self, name: str, at: int, counts: Counts) -> None:
+        samples = self._samples[name]
+        if samples and at <= samples[-1][0]:
+            at = samples[-1][0] + 1  # the clock went back
+        samples.append(
+            [
+                *(at, counts.queued, counts.scheduled, counts.active, counts.finished, counts.failed),
+                *(counts.stats[counter] for counter in COUNTERS),
+                max(0, counts.now - counts.oldest) if counts.oldest else 0,
+                counts.paused,
+                counts.workers,
+            ]
+        )
 
     def _tell(self) -> None:
         news, self._news = self._news, asyncio.Event()
@@ -146,9 +163,7 @@ class Live:
             self._watch()
             news = self._news
             answer = self._answer(after)
-            latest = max(
-                (samples[-1][0] for samples in answer["queues"].values() if samples), default=after
-            )
+            latest = max((samples[-1][0] for samples in answer["queues"].values() if samples), default=after)
             if latest > after or answer["unavailable"]:
                 after = latest
                 data = json.dumps(answer, allow_nan=False, separators=(",", ":"))

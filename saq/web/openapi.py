@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"\{(\w+)\}")
 _ERRORS = {
     "401": "no password, or a wrong one",
-    "403": "from elsewhere, or the interface is read-only",
+    "403": "from elsewhere, not said to be JSON, or the interface is read-only",
     "404": "there is no such thing",
     "500": "something is wrong here; the log says what",
     "503": "Redis is not available at present",
@@ -28,7 +28,6 @@ _CHANGE_ERRORS = {
     "400": "the body is not JSON",
     "409": "too late, or not at this time: nothing was changed",
     "413": "the body is too large",
-    "415": "the body is not said to be JSON",
     "422": "a value of the body that cannot be",
 }
 
@@ -45,9 +44,9 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
             "title": "SAQ",
             "version": __version__,
             "description": "What the queues do, and the few things one may do to them. A name in a path is "
-            "percent-encoded; the names '', '.' and '..' are written '=', '=.' and '=..'. A number that is out of its "
-            "bounds is brought within them. Changes are taken from the page itself alone: Sec-Fetch-Site "
-            "must be same-origin, or Origin this host.",
+            "percent-encoded; the names '', '.' and '..' are written '=', '=.' and '=..'. A number that is "
+            "out of its bounds is brought within them, and what is none counts as the default. Changes are "
+            "taken from the page itself alone: Sec-Fetch-Site must be same-origin, or Origin this host.",
         },
         "servers": [{"url": "..", "description": "the root of the web interface, relative to this document"}],
         "security": [{}, {"basic": []}],
@@ -87,7 +86,7 @@ def _operation(route: Route) -> dict[str, Any]:
     }
     if route.body:
         operation["requestBody"] = {
-            "required": False,
+            "required": "oneOf" in SCHEMAS[route.body],
             "content": {"application/json": {"schema": ref(route.body)}},
         }
     return operation

@@ -1,7 +1,7 @@
 """What a query may say.
 
-Owns the parameters of routes: what they are called, what they may be, and what becomes of what they may not be. Must not
-know any route.
+Owns the parameters of routes: what they are called, what they may be, and what becomes of what they may not
+be. Must not know any route.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Param(NamedTuple):
 
     @property
     def schema(self) -> dict[str, Any]:
-        """As OpenAPI has it. A number beyond its bounds is none that is refused, so they are words there."""
+        """As OpenAPI has it. No number is refused, whatever it is: its bounds are words."""
         if self.low is not None:
-            return {"type": "integer", "default": self.default}
+            return {"type": ["integer", "string"], "default": self.default}
         schema: dict[str, Any] = {"type": "string"}
         if self.choices:
             schema["enum"] = list(self.choices)

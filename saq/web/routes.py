@@ -1,7 +1,7 @@
 """The table of routes.
 
-Owns which path is what, what its query may say, and which shapes its body and its answer have. Must not know how a
-view does it, nor how a request comes in. The OpenAPI document is made of this table.
+Owns which path is what, what its query may say, and which shapes its body and its answer have. Must not know
+how a view does it, nor how a request comes in. The OpenAPI document is made of this table.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from saq.web.call import Call
 from saq.web.http import HttpError, Response
 from saq.web.params import MAX_TEXT, Param
 from saq.web.schemas import STATUSES
-from saq.web.views import actions, api, history, jobs, live, pages, schedule, workers
+from saq.web.views import actions, api, history, jobs, live, monitoring, pages, schedule, workers
 
 View = Callable[[Call], Awaitable[Response]]
 
@@ -23,8 +23,8 @@ View = Callable[[Call], Awaitable[Response]]
 class Route(NamedTuple):
     """A path, with ``{queue}`` and the like for any one segment, and what answers there.
 
-    GET answers HEAD as well. POST changes something, and nothing else does. A last segment ``{name...}`` stands for all
-    that follow.
+    GET answers HEAD as well. POST changes something, and nothing else does. A last segment ``{name...}``
+    stands for all that follow.
 
     Args:
         summary: what it does, in a line; "" for what is no part of the API.
@@ -67,6 +67,8 @@ ROUTES = (
     Route("GET", "/queues/{queue}/{page}", pages.page),
     Route("GET", "/queues/{queue}/jobs/{job}", pages.page),
     Route("GET", "/static/{file...}", pages.static),
+    Route("GET", "/metrics", monitoring.metrics),
+    Route("GET", "/ready", monitoring.ready),
     Route("GET", "/api/about", api.about, "What this interface is and may", answer="About"),
     Route("GET", "/api/openapi.json", api.document, "This document", answer="Document"),
     Route("GET", "/api/queues", api.list_queues, "All queues", answer="Queues"),
@@ -125,8 +127,12 @@ ROUTES = (
         )
         for action, what in actions.ACTIONS.items()
     ),
-    Route("POST", f"{_QUEUE}/pause", actions.pause, "Hands out no more jobs", body="Nothing", answer="Paused"),
-    Route("POST", f"{_QUEUE}/resume", actions.resume, "Hands out jobs again", body="Nothing", answer="Paused"),
+    Route(
+        "POST", f"{_QUEUE}/pause", actions.pause, "Hands out no more jobs", body="Nothing", answer="Paused"
+    ),
+    Route(
+        "POST", f"{_QUEUE}/resume", actions.resume, "Hands out jobs again", body="Nothing", answer="Paused"
+    ),
     Route("GET", "/api/workers", workers.list_all, "All workers", answer="Workers"),
     Route("GET", f"{_QUEUE}/workers", workers.list_of_queue, "The workers of a queue", answer="Workers"),
     Route(

@@ -32,7 +32,11 @@ def some(**fields: Schema) -> Schema:
 
 def listed(item: Schema, most: int | None = None) -> Schema:
     """A list."""
-    return {"type": "array", "items": item} if most is None else {"type": "array", "items": item, "maxItems": most}
+    return (
+        {"type": "array", "items": item}
+        if most is None
+        else {"type": "array", "items": item, "maxItems": most}
+    )
 
 
 def by_name(item: Schema) -> Schema:
@@ -56,6 +60,8 @@ def one_of(*choices: str) -> Schema:
 
 
 STATUSES = ("new", "queued", "active", "aborting", "aborted", "failed", "complete")
+#: Where somebody has seen a job: a list, or a state.
+_SEEN = one_of(*dict.fromkeys((*STATES, "aborting", "complete", "aborted")))
 _PERCENTILES = {name: maybe(NUMBER) for name in ("p50", "p95", "p99")}
 _STATS = obj(**{name: maybe(NUMBER) for name in ("complete", "failed", "retried", "aborted", "uptime")})
 _SLICE = {"now": MS, "total": WHOLE, "position": WHOLE, "searched": WHOLE, "next": maybe(TEXT)}
@@ -64,7 +70,7 @@ _SPREAD_COLUMNS = obj(count=listed(WHOLE), p50=_COLUMN, p95=_COLUMN, p99=_COLUMN
 _UNAVAILABLE = listed(ref("QueueName"))
 
 _JOB = {
-    **{name: TEXT for name in ("key", "queue", "path", "function")},
+    **dict.fromkeys(("key", "queue", "path", "function"), TEXT),
     "state": one_of("scheduled", *STATUSES),
     "status": one_of(*STATUSES),
     **{
@@ -82,7 +88,9 @@ _JOB = {
     "actions": listed(one_of("retry", "abort", "delete", "run")),
 }
 #: Of a job that was made by somebody's own `load`, these may be anything that is no object.
-_JOB |= {name: {"type": ["string", "number", "boolean", "null"]} for name in ("function", "group_key", "worker_id")}
+_JOB |= {
+    name: {"type": ["string", "number", "boolean", "null"]} for name in ("function", "group_key", "worker_id")
+}
 
 SCHEMAS: dict[str, Schema] = {
     "Error": {
@@ -173,7 +181,7 @@ SCHEMAS: dict[str, Schema] = {
         unavailable=_UNAVAILABLE,
         entries=listed(
             obj(
-                **{name: TEXT for name in ("name", "queue", "path", "function", "cron", "words", "timezone")},
+                **dict.fromkeys(("name", "queue", "path", "function", "cron", "words", "timezone"), TEXT),
                 unique=TRUTH,
                 kwargs=maybe(TEXT),
                 last=maybe(MS),
@@ -189,7 +197,7 @@ SCHEMAS: dict[str, Schema] = {
         step=WHOLE,
         unavailable=_UNAVAILABLE,
         times=listed(WHOLE),
-        **{name: _COLUMN for name in (*COUNTERS, "queued", "active", "scheduled")},
+        **dict.fromkeys((*COUNTERS, "queued", "active", "scheduled"), _COLUMN),
         wait=_SPREAD_COLUMNS,
         run=_SPREAD_COLUMNS,
         totals=obj(wait=ref("Spread"), run=ref("Spread")),
@@ -209,16 +217,19 @@ SCHEMAS: dict[str, Schema] = {
         state=one_of("queued", "scheduled", "active", "aborting", "finished", "complete", "failed", "aborted")
     ),
     "Seconds": some(seconds=NUMBER),
-    "Bulk": some(
-        keys={**listed(TEXT, 250), "minItems": 1},
-        state=one_of("queued", "scheduled", "active", "aborting", "finished", "complete", "failed", "aborted"),
-        match={
-            **some(
-                state=one_of(*STATES),
-                **{name: maybe(TEXT) for name in ("function", "status", "text", "worker", "group")},
-            ),
-            "required": ["state"],
-        },
-        cursor=maybe(TEXT),
-    ),
+    "Bulk": {
+        **some(
+            keys={**listed(TEXT, 250), "minItems": 1},
+            state=_SEEN,
+            match={
+                **some(
+                    state=one_of(*STATES),
+                    **{name: maybe(TEXT) for name in ("function", "status", "text", "worker", "group")},
+                ),
+                "required": ["state"],
+            },
+            cursor=maybe(TEXT),
+        ),
+        "oneOf": [{"required": ["keys"]}, {"required": ["match"]}],
+    },
 }

@@ -2,8 +2,8 @@
 
 Owns the filters, and how far one request looks. Must not show or change anything.
 
-A search reads a bounded slice a request, says how far it has come, and hands out the place where it goes on. It
-looks at what may be seen of a job: what is hidden cannot be found out by searching for it.
+A search reads a bounded slice a request, says how far it has come, and hands out the place where it goes on.
+It looks at what may be seen of a job: what is hidden cannot be found out by searching for it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from saq.job import Job
 from saq.queue.base import Queue
-from saq.queue.views import Slice, State
+from saq.queue.views import Mark, State
 from saq.web.cursors import Cursor
 from saq.web.present import SEARCHED, Presenter, group_of, value
 
@@ -61,7 +61,7 @@ class Filter:
         return not self.text or self._says(job, error, self.text.lower())
 
     def _says(self, job: Job, error: str | None, text: str) -> bool:
-        if any(text in said.lower() for said in (job.key, job.function, error) if said):
+        if any(text in str(said).lower() for said in (job.key, job.function, error) if said):
             return True
         kwargs = self.presenter.seen("kwargs", job.kwargs, job) if job.kwargs else None
         return kwargs is not None and text in value(kwargs, SEARCHED).lower()
@@ -69,13 +69,22 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one request has found: the jobs, out of how many it looked at, and where it goes on."""
+    """What one request has found.
+
+    Args:
+        now, total, position: as in ``Slice``.
+        searched: how many jobs it looked at.
+        jobs: those that match.
+        places: for each of them the place behind it, and how many had been looked at there.
+        next: where it goes on, or None: the list ends here.
+    """
 
     now: int
     total: int
     position: int
     searched: int
     jobs: list[Job]
+    places: list[tuple[Mark, int]]
     next: Cursor | None
 
     def shown(self) -> dict[str, Any]:
@@ -90,23 +99,25 @@ class Found:
 
 
 async def find(queue: Queue, state: State, after: Cursor | None, wanted: Filter, limit: int) -> Found:
-    """Looks for up to ``limit`` jobs that were there before the search began, if the cursor says when that was."""
+    """Looks for up to ``limit`` jobs; if the cursor says since when one searches, only for those that were
+    there at that time."""
     began = after.began if after is not None else 0
     find = limit if wanted.open and not began else LOOK
     part = await queue.views.browse(state, after.mark if after is not None else None, look=LOOK, find=find)
     jobs: list[Job] = []
+    places: list[tuple[Mark, int]] = []
+    searched, end = part.looked, part.end
     for job, mark, looked in part.jobs:
         if (began and _since(job) > began) or not wanted.admits(job):
             continue
         jobs.append(job)
+        places.append((mark, looked))
         if len(jobs) == limit:
-            at_end = part.end is None and looked == part.looked
-            return _found(part, looked, jobs, None if at_end else Cursor(mark, began))
-    return _found(part, part.looked, jobs, None if part.end is None else Cursor(part.end, began))
-
-
-def _found(part: Slice, searched: int, jobs: list[Job], next: Cursor | None) -> Found:
-    return Found(part.now, part.total, part.position, searched, jobs, next)
+            if looked < part.looked:
+                searched, end = looked, mark
+            break
+    next = None if end is None else Cursor(end, began)
+    return Found(part.now, part.total, part.position, searched, jobs, places, next)
 
 
 def _since(job: Job) -> int:

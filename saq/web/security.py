@@ -93,10 +93,10 @@ def authenticate(credentials: Credentials | None, headers: Mapping[str, str]) ->
 
 
 def check_change(headers: Mapping[str, str]) -> None:
-    """Raises ``HttpError`` 403 or 415 unless one of our own pages sent this, or somebody who says so on purpose.
+    """Raises ``HttpError`` 403 unless one of our own pages sent this, or somebody says so on purpose.
 
-    Where it came from, the browser says in a header that no script can set. A form cannot send this content type,
-    and a script of another site cannot without being allowed to.
+    Where it came from, the browser says in a header that no script can set. A form cannot send this content
+    type, and a script of another site cannot without being allowed to.
     """
     if not same_origin(headers):
         raise HttpError(
@@ -107,7 +107,7 @@ def check_change(headers: Mapping[str, str]) -> None:
         )
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/json":
-        raise HttpError(415, "not_json", "A change is asked for with the Content-Type application/json.")
+        raise HttpError(403, "not_json", "A change is asked for with the Content-Type application/json.")
 
 
 def same_origin(headers: Mapping[str, str]) -> bool:

@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 from saq.queue.base import Queue
 from saq.web.app import WebApp
-from saq.web.http import BODY_PATIENCE, MAX_BODY, Request, headers_of
+from saq.web.http import BODY_PATIENCE, MAX_BODY, Pieces, Request, headers_of
+from saq.web.present import Redact
 from saq.web.security import Credentials
 
 Scope = MutableMapping[str, Any]
@@ -25,10 +26,12 @@ Send = Callable[[Message], Awaitable[None]]
 class AsgiApp:
     """An ASGI app. Made by ``saq_web``."""
 
-    def __init__(self, root_path: str, queues: Iterable[Queue]) -> None:
+    def __init__(
+        self, root_path: str, queues: Iterable[Queue], redact: Redact | None, read_only: bool
+    ) -> None:
         self._root_path = root_path
         self._queues = list(queues)
-        self._core = WebApp(self._queues, Credentials.from_environment())
+        self._core = WebApp(self._queues, Credentials.from_environment(), redact=redact, read_only=read_only)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -70,6 +73,9 @@ class AsgiApp:
         ]
         shown = b"" if scope["method"] == "HEAD" else response.body
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        if response.stream is not None:
+            await _stream(response.stream, receive, send)
+            return
         await send({"type": "http.response.body", "body": shown})
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -79,6 +85,7 @@ class AsgiApp:
             if message["type"] == "lifespan.startup":
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
+                await self._core.close()
                 for queue in self._queues:
                     await queue.disconnect()
                 await send({"type": "lifespan.shutdown.complete"})
@@ -102,7 +109,37 @@ async def _read(receive: Receive) -> bytes:
     return body
 
 
-def saq_web(root_path: str, queues: Iterable[Queue]) -> AsgiApp:
+async def _stream(stream: Pieces, receive: Receive, send: Send) -> None:
+    """Sends the pieces of a stream as they come, until it ends or the client has gone."""
+
+    async def pass_on() -> None:
+        async for piece in stream:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def wait_until_gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = [
+        asyncio.create_task(pass_on(), name="saq-web-stream"),
+        asyncio.create_task(wait_until_gone(), name="saq-web-gone"),
+    ]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await stream.aclose()
+    for task in tasks:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+
+
+def saq_web(
+    root_path: str, queues: Iterable[Queue], *, redact: Redact | None = None, read_only: bool = False
+) -> AsgiApp:
     """The web interface as an ASGI app: ``app.mount("/monitor", saq_web("/monitor", queues=[queue]))``.
 
     ``AUTH_USER`` [admin] and ``AUTH_PASSWORD`` are read now; without a password there is no authentication
@@ -112,5 +149,7 @@ def saq_web(root_path: str, queues: Iterable[Queue]) -> AsgiApp:
         root_path: where it is mounted. It works under any other prefix as well, as long as that is in the
             ``root_path`` of the scope, or was taken away on the way here.
         queues: what it shows. Whoever made them disconnects them.
+        redact: hides or replaces values of jobs, see ``saq.web.present.Redact``.
+        read_only: nothing may be changed.
     """
-    return AsgiApp(root_path, queues)
+    return AsgiApp(root_path, queues, redact, read_only)

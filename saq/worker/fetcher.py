@@ -23,7 +23,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from saq.errors import ServerError
@@ -66,6 +66,7 @@ class Fetcher:
         look_every: an idle worker looks for work so often, in seconds, without being told of any.
         idle_limit: seconds without any work after which ``drained`` is called, or None.
         drained: called when there is nothing left to do.
+        stepped: called after each step with what it settled, what it brought and how much it asked for.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Fetcher:
         look_every: float = LOOK_EVERY,
         idle_limit: float | None = None,
         drained: Callable[[], None] | None = None,
+        stepped: Callable[[Sequence[Settlement], Step, int], None] | None = None,
     ) -> None:
         self._queue = queue
         self._wake = asyncio.Event()
@@ -91,6 +93,7 @@ class Fetcher:
         self._look_every = look_every
         self._idle_limit = idle_limit
         self._drained = drained
+        self._stepped = stepped
         self._done: deque[Settlement] = deque()
         self._accepted: dict[int, asyncio.Future[Status | None]] = {}
         self._hungry = asyncio.Event()
@@ -222,7 +225,7 @@ class Fetcher:
         self._end_claim(claim, wanted)
         if done:
             self._tell(done, step.verdicts)
-        self._take(step, wanted, claim.promised)
+        self._take(step, wanted, claim.promised, done)
 
     def _end_claim(self, claim: _Claim, wanted: int) -> None:
         self._asked -= wanted
@@ -236,8 +239,10 @@ class Fetcher:
         self._part.promise(-promised)
         self._slots.changed()
 
-    def _take(self, step: Step, wanted: int, promised: int) -> None:
+    def _take(self, step: Step, wanted: int, promised: int, done: Sequence[Settlement] = ()) -> None:
         """What a claim of so many jobs has brought, to so many of which a slot was promised."""
+        if self._stepped is not None:
+            self._stepped(done, step, wanted)
         if self._failing:
             self._failing = False
             logger.info("The queue %s answers again", self._queue.name)

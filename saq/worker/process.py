@@ -80,6 +80,8 @@ def start(
     port: int = 8080,
     host: str = "127.0.0.1",
     insecure: bool = False,
+    metrics_port: int | None = None,
+    metrics_host: str = "127.0.0.1",
     *,
     limits: Limits = NO_LIMITS,
     parent: Lifeline | None = None,
@@ -91,6 +93,7 @@ def start(
         web: serve the web interface as well.
         extra_web_settings: paths of settings whose queues it shows, too.
         port, host: where it listens; another address than the loopback needs a password or ``insecure``.
+        metrics_port, metrics_host: where metrics and health are served; None is nowhere.
         limits: after these it takes no more jobs, and ends when those that run have ended.
         parent: whom to tell how it goes, if it is one of several; an ``id`` in the settings gets the number
             of the process behind it then.
@@ -112,7 +115,9 @@ def start(
     if parent is not None:
         parent.tell(Born(worker.id, found.get("shutdown_grace_period_s") or 0))
     warden = _Warden(worker, limits, parent, early)
-    run_loop(_work(worker, warden, [*worker.queues, *extra] if web else [], host, port, insecure))
+    shown = [*worker.queues, *extra] if web else []
+    metrics = None if metrics_port is None else (metrics_port, metrics_host)
+    run_loop(_work(worker, warden, shown, host, port, insecure, metrics))
     if parent is not None:
         parent.tell(Over())  # if something still keeps the process, that one ends it
     else:
@@ -122,9 +127,23 @@ def start(
 
 
 async def _work(
-    worker: Worker[Any], warden: _Warden, shown: list[Queue], host: str, port: int, insecure: bool
+    worker: Worker[Any],
+    warden: _Warden,
+    shown: list[Queue],
+    host: str,
+    port: int,
+    insecure: bool,
+    metrics: tuple[int, str] | None,
 ) -> None:
     async with AsyncExitStack() as stack:
+        if shown or metrics:
+            from saq.observe.monitor import Monitor
+
+            monitor = Monitor(worker)
+        if metrics:
+            from saq.observe.server import serve as serve_metrics
+
+            await stack.enter_async_context(serve_metrics(monitor, *metrics))
         for queue in worker.queues:
             stack.push_async_callback(queue.disconnect)
         await _connect(worker.queues)

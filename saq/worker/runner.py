@@ -23,7 +23,7 @@ import inspect
 import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from saq.errors import SerializationError
@@ -68,12 +68,16 @@ class Run:
         "freed",
         "job",
         "process",
+        "raised",
         "running",
         "settled",
         "task",
         "thread",
         "why",
     )
+
+    #: What its function, or a hook before it, has raised; set only where something is around the run.
+    raised: BaseException
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -99,6 +103,10 @@ class Run:
     def interrupted(self) -> bool:
         """Whether it was told to end."""
         return self.why is not None
+
+
+Whole = Callable[[Run], Coroutine[Any, Any, None]]
+Around = Callable[[Whole], Whole]
 
 
 class Host(Protocol):
@@ -151,6 +159,9 @@ class Runner:
         self._ended = ended
         self._hard_deadline = hard_deadline
         self._tally = tally
+        # Of a queue that is instrumented; see `saq.observe.tracing`.
+        self._around: Around | None = queue.around_run
+        self._whole = self._run if self._around is None else self._around(self._run)
         self._patience = patience
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -167,7 +178,7 @@ class Runner:
         if job.status is Status.ABORTING:
             # Asked for between the claim and its arrival here.
             run.why, run.error = Why.ABORT, job.error or ""
-        run.task = asyncio.get_running_loop().create_task(self._run(run), name=job.key)
+        run.task = asyncio.get_running_loop().create_task(self._whole(run), name=job.key)
         return run
 
     async def _run(self, run: Run) -> None:
@@ -290,6 +301,8 @@ class Runner:
     # How an attempt ended that did not return -------------------------------------------------------------
 
     def _failed(self, run: Run, context: dict[str, Any], error: BaseException) -> Settlement | None:
+        if self._around is not None:
+            run.raised = error
         if run.running:
             self._tally.add(run.job, run.began)
         if run.why is not None and not (run.thread and run.why is Why.STOP):

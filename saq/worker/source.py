@@ -20,6 +20,7 @@ from saq.worker.runner import Run, Runner, Why
 from saq.worker.tally import Taken, Tally
 
 if TYPE_CHECKING:
+    from saq.worker.observer import Watch
     from saq.worker.upkeep import Schedule
 
 logger = logging.getLogger("saq")
@@ -52,6 +53,8 @@ class Source:
         self.queue = share.queue
         self.share = share
         self.tally = Tally()
+        #: Who watches what is done with this queue.
+        self.watch: Watch | None = None
         self.schedule: Schedule | None = None
         #: While it works.
         self.fetcher: Fetcher | None = None
@@ -111,6 +114,8 @@ class Source:
         """A job that it runs belongs to somebody else by now."""
         if self.runner is not None and (run := self.runner.find(job)) is not None:
             self.runner.interrupt(run, Why.LOST, "its lease was lost")
+            if self.watch is not None:
+                self.watch.lost(job)
 
     def on_news(self) -> None:
         """There may be something to claim."""

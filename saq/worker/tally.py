@@ -33,7 +33,7 @@ class Tally:
 
     def __init__(self) -> None:
         #: By whole milliseconds: they are sorted into buckets when they are taken.
-        self._waits: defaultdict[int, int] = defaultdict(int)
+        self._waits: defaultdict[float, int] = defaultdict(int)
         self._runs: defaultdict[str, list[int]] = defaultdict(_nothing)
         self._failed: Counter[str] = Counter()
 

@@ -21,7 +21,7 @@ import signal
 import socket
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, tzinfo
-from typing import Any, ClassVar, Generic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from saq import cron
 from saq.cron import CronJob
@@ -49,6 +49,9 @@ from saq.worker.source import Source
 from saq.worker.threads import Threads
 from saq.worker.turns import Turns
 from saq.worker.upkeep import Schedule, Upkeep
+
+if TYPE_CHECKING:
+    from saq.worker.observer import Observer
 
 logger = logging.getLogger("saq")
 #: What the server's settings may cost. Whoever knows better silences it by its name.
@@ -200,6 +203,7 @@ class Worker(Generic[CtxType]):
         self._hurry = asyncio.Event()
         self._began = now()
         self._sources = [Source(self, share, alone=len(found) == 1) for share in found]
+        self._observer: Observer | None = None
         self._turns = Turns([share.weight for share in found])
         #: For the process around it, set before it starts: it retires after so many jobs.
         self.max_jobs: int | None = None
@@ -246,6 +250,11 @@ class Worker(Generic[CtxType]):
     @after_process.setter
     def after_process(self, given: LifecycleFunctionsType | None) -> None:
         self._after_process = hooks("after_process", given)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether all its queues have asked it to take no jobs for the time being."""
+        return self._held or all(source.quiet for source in self._sources)
 
     @property
     def tasks(self) -> set[asyncio.Task[Any]]:
@@ -310,6 +319,9 @@ class Worker(Generic[CtxType]):
             await parts.runners[0].call(hook, self.context)
         for source in self._sources:
             source.quiet = False
+        if self._observer is not None:
+            self._observer.begin([runner.runs for runner in parts.runners])
+            parts.upkeep.repeat("beat", self._observer.beat)
         if len(self._sources) == 1:
             await self._join(self._sources[0], parts)
             parts.start(0)
@@ -433,6 +445,8 @@ class Worker(Generic[CtxType]):
 
     async def _stop(self) -> None:
         logger.info("Worker %s stops", self.id, extra=self._fields)
+        if self._observer is not None:
+            self._observer.end()
         if self._beginning is not None and not self._beginning.done():
             self._beginning.cancel()
             await asyncio.wait({self._beginning})
@@ -541,6 +555,15 @@ class Worker(Generic[CtxType]):
         """What its log lines carry beside their text."""
         return {"worker_id": self.id, "queue": self.queue.name}
 
+    # Watching it --------------------------------------------------------------------------------------------
+
+    def observe(self, observer: Observer) -> None:
+        """Has somebody watch it, from its next start on; see ``saq.observe``."""
+        self._observer = observer
+        for source in self._sources:
+            source.watch = observer.watch(source.queue)
+            source.tally = source.watch.tally
+
     # By hand ------------------------------------------------------------------------------------------------
 
     async def process(self) -> bool:
@@ -561,8 +584,9 @@ class Worker(Generic[CtxType]):
                 fetcher.start_settling()
         by_hand = parts is self._by_hand
         self._hands += by_hand
-        runner = parts.runners[self._sources.index(source)]
-        run = runner.start(job)
+        position = self._sources.index(source)
+        runner = parts.runners[position]
+        run = parts.starter(position)(job)
         assert run.task is not None
         try:
             await asyncio.shield(run.task)
@@ -646,6 +670,7 @@ class _Parts:
             look_every=min(LOOK_EVERY, max(worker._lease / 3 - SERVER_TICK, 0.01)),
             idle_limit=worker.dequeue_timeout if worker.burst else None,
             drained=self._on_drained,
+            stepped=source.watch.stepped if source.watch is not None else None,
         )
         runner = Runner(
             worker,
@@ -666,7 +691,12 @@ class _Parts:
         """Begins to claim from that queue."""
         if self._worker.held:
             self.fetchers[position].be_quiet(True)
-        self.fetchers[position].start(self.runners[position].start)
+        self.fetchers[position].start(self.starter(position))
+
+    def starter(self, position: int) -> Callable[[Job], Run]:
+        """What starts a job of that queue."""
+        start, watch = self.runners[position].start, self._sources[position].watch
+        return start if watch is None else watch.counting(start)
 
     def _on_drained(self) -> None:
         worker = self._worker

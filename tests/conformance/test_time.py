@@ -165,7 +165,7 @@ async def test_a_job_run_now_does_not_wait(queue: Queue, other: Queue):
     assert await other.run_now("k")
     job = await waiting
     assert job is not None
-    assert job.key == "k"
+    assert (job.key, job.scheduled) == ("k", 0)
 
 
 async def test_a_finished_job_that_had_a_time_runs_again_at_once(queue: Queue, other: Queue):

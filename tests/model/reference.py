@@ -493,6 +493,7 @@ class Model:
         place = self.place(key)
         if place == "scheduled" and now:
             job = self.jobs[key]
+            job.header = {tag: text for tag, text in job.header.items() if tag != "s"}
             self._queue(job, self._arrive(job))
         elif place == "finished":
             record = self.records.pop(key)

@@ -22,6 +22,8 @@ from saq.web.starlette import saq_web
 KINDS = ("aiohttp", "aiohttp-below", "asgi", "asgi-below")
 #: What our own page sends with a change.
 CHANGE = {"Content-Type": "application/json", "Sec-Fetch-Site": "same-origin"}
+#: A stream goes on; enough is read of it when this has come.
+EVENT_ENDS = b"}\n\n"
 
 
 def refuse(name: str) -> Any:
@@ -78,15 +80,23 @@ class HttpFace:
             lines.setdefault("Content-Length", str(len(body)))
         head = b"%b %b HTTP/1.1\r\n" % (method.encode(), self.prefix + raw(target))
         head += b"".join(f"{name}: {value}\r\n".encode() for name, value in lines.items())
-        return parse(await self.send(head + b"\r\n" + body))
+        return parse(await self.send(head + b"\r\n" + body, until=EVENT_ENDS))
 
-    async def send(self, data: bytes, size: int = -1) -> bytes:
-        """Sends anything, and reads to the end of the connection, or ``size`` bytes."""
+    async def send(self, data: bytes, size: int = -1, until: bytes = b"") -> bytes:
+        """Sends anything, and reads to the end of the connection, or ``size`` bytes; of a stream of events,
+        up to ``until``."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(data)
             await writer.drain()
-            return await (reader.read() if size < 0 else reader.readexactly(size))
+            if size >= 0:
+                return await reader.readexactly(size)
+            if until:
+                head = await reader.readuntil(b"\r\n\r\n")
+                if b"text/event-stream" in head and not data.startswith(b"HEAD "):
+                    return head + await reader.readuntil(until)
+                return head + await reader.read()
+            return await reader.read()
         finally:
             writer.close()
             await writer.wait_closed()
@@ -141,34 +151,56 @@ class AsgiFace:
         }
         if not self.raw_path:
             del scope["raw_path"]
-        pieces = [body[i : i + 5000] for i in range(0, len(body), 5000)] or [b""]
+        parts = [body[i : i + 5000] for i in range(0, len(body), 5000)] or [b""]
         messages = [
-            {"type": "http.request", "body": piece, "more_body": i < len(pieces) - 1}
-            for i, piece in enumerate(pieces)
+            {"type": "http.request", "body": part, "more_body": i < len(parts) - 1}
+            for i, part in enumerate(parts)
         ]
         sent: list[Any] = []
+        enough = asyncio.Event()
 
         async def receive() -> Any:
-            return messages.pop(0) if messages else {"type": "http.disconnect"}
+            if messages:
+                return messages.pop(0)
+            await enough.wait()
+            return {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
             sent.append(message)
+            if EVENT_ENDS in message.get("body", b""):
+                enough.set()
 
         await self.app(scope, receive, send)
-        start, end = sent
+        start, *pieces = sent
         assert start["type"] == "http.response.start"
-        assert end["type"] == "http.response.body"
+        assert {piece["type"] for piece in pieces} == {"http.response.body"}
         found = {name.decode(): value.decode() for name, value in start["headers"]}
         assert len(found) == len(start["headers"])
-        return Reply(start["status"], found, end["body"])
+        return Reply(start["status"], found, b"".join(piece.get("body", b"") for piece in pieces))
+
+
+async def shut_down(app: Any) -> list[str]:
+    """What a server does with an ASGI app in the end; the types of what it answers."""
+    messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+    sent: list[str] = []
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    await app({"type": "lifespan"}, receive, send)
+    return sent
 
 
 @asynccontextmanager
 async def open_face(kind: str, queues: Sequence[Queue]) -> AsyncIterator[Face]:
-    if kind == "asgi":
-        yield AsgiFace(saq_web("", queues))
-    elif kind == "asgi-below":
-        yield AsgiFace(saq_web("/monitor", queues), "/monitor")
+    if kind.startswith("asgi"):
+        prefix = "/monitor" if kind == "asgi-below" else ""
+        mounted = saq_web(prefix, queues)
+        yield AsgiFace(mounted, prefix)
+        await shut_down(mounted)
     else:
         app = create_app(queues)
         if kind == "aiohttp-below":

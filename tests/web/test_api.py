@@ -10,6 +10,7 @@ import pytest
 
 from saq import Job, Queue, Status
 from saq.web import paths
+from saq.web.http import MAX_BODY
 from saq.web.present import LONG, SHORT
 from tests.web.conftest import ODD
 from tests.web.faces import Face, change
@@ -219,6 +220,8 @@ async def test_hostile_text_arrives_as_text(face: Face, queue: Queue, worker: Qu
     # What cannot be encoded, Redis holds as its escape.
     assert job["error"] == text.encode("utf-8", "backslashreplace").decode()
     for name, value in job.items():
+        if name in ("actions", "timeline"):
+            continue
         assert isinstance(value, str | int | float | bool | None), name
     found = (await face.ask("GET", "/api/queues/default")).json["queue"]["workers"][text]
     assert found["queue_key"] == text
@@ -234,7 +237,7 @@ async def test_what_is_not_there(face: Face) -> None:
         ("/api/queues/default/jobs/none", "no_such_job"),
         ("/api/queues/default/jobs/%FF", "not_found"),  # no key has such bytes
         ("/api/queues/default/jobs/a/b", "not_found"),
-        ("/api/queues/default/jobs", "not_found"),
+        ("/api/queues/default/nothing", "not_found"),
         ("/api/queues/", "no_such_queue"),
         ("/api/queues/default/", "not_found"),
         ("/api", "not_found"),
@@ -315,7 +318,7 @@ async def test_a_job_that_keeps_no_record_is_aborted(face: Face, queue: Queue) -
         (b"null", 422),
         (b"[]", 422),
         (b'{"ttl": 1}', 422),
-        (b" " * 16_385, 413),
+        (b" " * (MAX_BODY + 1), 413),
         (b"x" * 3_000_000, 413),
     ],
     ids=lambda value: str(value)[:20],

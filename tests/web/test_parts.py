@@ -141,9 +141,13 @@ def test_what_fits_a_line_stays_on_it_and_what_does_not_is_laid_out() -> None:
     ],
 )
 def test_any_job_is_strict_json(fields: dict[str, Any]) -> None:
-    shown = present.job("q", {**Job("f", key="k").__dict__, **fields}, present.LONG)
-    assert len(json.dumps(shown, allow_nan=False)) < 5 * present.LONG
-    assert all(isinstance(value, str | int | float | bool | None) for value in shown.values())
+    job = Job("f", key="k")
+    job.__dict__.update(fields)
+    for limit in (present.LONG, present.SHORT):
+        shown = present.Presenter().job(job, limit)
+        assert len(json.dumps(shown, allow_nan=False)) < 5 * present.LONG
+        assert shown.pop("actions") == []
+        assert all(isinstance(value, str | int | float | bool | None) for value in shown.values())
 
 
 @pytest.mark.parametrize(

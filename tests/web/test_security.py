@@ -5,31 +5,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
-import time
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from saq import Job, Queue, Status
+from saq import Queue, Status
 from saq.errors import DecodeError, RunningError
-from saq.web.app import ROUTES
 from saq.web.security import HEADERS, Credentials, same_origin
 from tests.web.faces import CHANGE, AsgiFace, Face, HttpFace, Reply, change, open_face, parse, served
+from tests.web.targets import IDS, TARGETS, Target, prepare
 from tests.web.test_api import as_json
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 GONE = "redis://:secret@127.0.0.1:1/0"
-
-#: Every route, filled in.
-TARGETS = [
-    (
-        route.method,
-        route.path.replace("{queue}", "default").replace("{job}", "a").replace("{name}", "app.js"),
-    )
-    for route in ROUTES
-]
 
 
 def basic(user: str, password: str, scheme: str = "Basic") -> dict[str, str]:
@@ -39,27 +29,39 @@ def basic(user: str, password: str, scheme: str = "Basic") -> dict[str, str]:
 # Methods --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("method", "target"), [*TARGETS, ("GET", "/health")])
-async def test_every_route_with_every_method(face: Face, queue: Queue, method: str, target: str) -> None:
-    await queue.enqueue("f", key="a", scheduled=time.time() + 100)
-    if target.endswith("retry"):
-        await queue.abort(Job("f", key="a"), "x")
-    right = {"GET": ("GET", "HEAD"), "POST": ("POST",)}[method]
+def accepted(target: Target) -> tuple[str, ...]:
+    """The methods that a path takes: of any route that has it."""
+    return ("GET", "HEAD") if target.method == "GET" else ("POST",)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=IDS)
+async def test_every_route_with_every_method(face: Face, queue: Queue, target: Target) -> None:
+    await prepare(queue, target)
     for tried in METHODS:
-        if tried in right:
+        if tried in accepted(target):
             continue
-        reply = await face.ask(tried, target, CHANGE)
+        reply = await face.ask(tried, target.path, CHANGE, target.body)
         assert reply.status == 405, tried
-        assert reply.headers["allow"] == ", ".join(right)
+        assert reply.headers["allow"] == ", ".join(accepted(target))
         if tried == "HEAD":
             assert reply.body == b""
         else:
             assert reply.json["error"] == "wrong_method"
-    for tried in right:
-        reply = await face.ask(tried, target, CHANGE)
-        assert reply.status == 200, tried
-        assert int(reply.headers["content-length"]) > 0
-        assert len(reply.body) == (0 if tried == "HEAD" else int(reply.headers["content-length"]))
+    for tried in accepted(target):
+        reply = await face.ask(tried, target.path, CHANGE, target.body)
+        assert reply.status == target.status, reply.body
+        if target.streams:
+            assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
+            assert (reply.body == b"") is (tried == "HEAD")
+        else:
+            assert int(reply.headers["content-length"]) > 0
+            assert len(reply.body) == (0 if tried == "HEAD" else int(reply.headers["content-length"]))
+
+
+async def test_health_with_every_method(face: Face) -> None:
+    for method in METHODS:
+        reply = await face.ask(method, "/health", CHANGE)
+        assert reply.status == (200 if method in ("GET", "HEAD") else 405)
 
 
 # Authentication -------------------------------------------------------------------------------------------
@@ -90,7 +92,8 @@ async def test_a_password_is_asked_for_everywhere(
             {"Authorization": "Basic " + base64.b64encode(b"admin").decode()},
             {"Authorization": "Basic " + "A" * 5000},
         ]
-        targets = [*TARGETS, ("GET", "/nonsense"), ("DELETE", "/"), ("GET", "/health/"), ("GET", "/static/x")]
+        targets = [(target.method, target.path) for target in TARGETS]
+        targets += [("GET", "/nonsense"), ("DELETE", "/"), ("GET", "/health/"), ("GET", "/static/x")]
         for method, target in targets:
             for headers in wrong if target == "/" else wrong[:2]:
                 reply = await face.ask(method, target, {**CHANGE, **headers})
@@ -127,6 +130,20 @@ def test_an_empty_password_is_none_and_that_is_said(
 
 JSON = {"Content-Type": "application/json"}
 SAME = "same-origin"
+
+
+@pytest.mark.parametrize("target", [target for target in TARGETS if target.method == "POST"], ids=str)
+async def test_every_change_asks_where_it_comes_from(face: Face, queue: Queue, target: Target) -> None:
+    await prepare(queue, target)
+    before = [(job.key, job.status) async for job in queue.iter_jobs()]
+    for headers in ({}, JSON, {"Sec-Fetch-Site": SAME}, {**JSON, "Sec-Fetch-Site": "cross-site"}):
+        reply = await change(face, target.path, headers, target.body)
+        assert reply.status == 403
+        assert reply.json["error"] in ("cross_origin", "not_json")
+    assert [(job.key, job.status) async for job in queue.iter_jobs()] == before
+    counts = await queue.views.counts()
+    assert not counts.paused
+    assert (await queue.views.workers()).workers[0].quiet == 0
 
 
 @pytest.mark.parametrize(
@@ -205,10 +222,10 @@ def test_no_other_origin_is_ours(origin: str, host: str) -> None:
 
 
 async def every_kind_of_response(face: Face, queue: Queue) -> list[Reply]:
-    await queue.enqueue("f", key="a")
-    etag = (await face.ask("GET", "/static/app.css")).headers["etag"]
+    await prepare(queue)
+    etag = (await face.ask("GET", "/static/icon.svg")).headers["etag"]
     return [
-        *[await face.ask(method, target, CHANGE) for method, target in TARGETS],
+        *[await face.ask(target.method, target.path, CHANGE, target.body) for target in TARGETS],
         await face.ask("GET", "/health"),
         await face.ask("HEAD", "/"),
         await face.ask("GET", "/nonsense"),
@@ -216,8 +233,8 @@ async def every_kind_of_response(face: Face, queue: Queue) -> list[Reply]:
         await face.ask("GET", "/api/queues/none"),
         await face.ask("PUT", "/"),
         await face.ask("POST", "/api/queues/default/jobs/a/abort"),
-        await face.ask("POST", "/api/queues/default/jobs/a/abort", CHANGE, b"x" * 50_000),
-        await face.ask("GET", "/static/app.css", {"If-None-Match": etag}),
+        await face.ask("POST", "/api/queues/default/jobs/a/abort", CHANGE, b"x" * 100_000),
+        await face.ask("GET", "/static/icon.svg", {"If-None-Match": etag}),
     ]
 
 
@@ -259,17 +276,30 @@ def assert_quiet(reply: Reply) -> None:
 async def test_a_server_that_is_away(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     queue = Queue.from_url(GONE)
     async with open_face(kind, [queue]) as face:
-        for method, target in TARGETS:
-            if not target.startswith("/api"):
-                assert (await face.ask(method, target)).status == 200
-                continue
-            reply = await face.ask(method, target, CHANGE)
-            assert (reply.status, reply.json["error"]) == (503, "unavailable")
-            assert int(reply.headers["retry-after"]) > 0
-            assert_quiet(reply)
+        for target in TARGETS:
+            reply = await face.ask(target.method, target.path, CHANGE, target.body)
+            if target.path == "/ready":
+                assert (reply.status, reply.json["failing"]) == (503, ["server"])
+            elif not target.api:
+                assert reply.status == target.status
+            elif target.path in ("/api/events", "/api/live"):
+                assert reply.status == 200
+                assert b'"unavailable":[{"name":"default","path":"queues/default"}]' in reply.body
+            else:
+                assert (reply.status, reply.json["error"]) == (503, "unavailable"), target
+                assert int(reply.headers["retry-after"]) > 0
+                assert_quiet(reply)
         assert (await face.ask("GET", "/health")).status == 200
-    assert len([record for record in caplog.records if "Web [" in record.getMessage()]) == 1
     assert "secret" not in caplog.text
+    await queue.disconnect()
+
+
+async def test_an_outage_is_logged_once(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    queue = Queue.from_url(GONE)
+    async with open_face(kind, [queue]) as face:
+        for _ in range(3):
+            assert (await face.ask("GET", "/api/queues")).status == 503
+    assert len([record for record in caplog.records if "Web [" in record.getMessage()]) == 1
     await queue.disconnect()
 
 
@@ -310,13 +340,16 @@ async def test_an_exception_is_for_the_log(
     async def fail(*_: Any, **__: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(queue, "info", fail)
-    monkeypatch.setattr(queue, "job", fail)
+    for name in ("info", "server_time", "pause", "resume"):
+        monkeypatch.setattr(queue, name, fail)
+    for name in ("jobs", "browse", "workers", "schedule", "quiet"):
+        monkeypatch.setattr(queue.views, name, fail)
     async with open_face(kind, [queue]) as face:
-        for method, target in TARGETS:
-            if target.startswith("/api"):
-                reply = await face.ask(method, target, CHANGE)
-                assert reply.status == status
+        for target in TARGETS:
+            # Those that act on many do it one by one; what is sampled is tried again.
+            if target.api and "/bulk/" not in target.path and target.path not in ("/api/events", "/api/live"):
+                reply = await face.ask(target.method, target.path, CHANGE, target.body)
+                assert reply.status == status, target
                 assert_quiet(reply)
                 assert len(reply.json["id"]) == 12
                 if status == 500:
@@ -332,7 +365,8 @@ async def test_a_view_that_takes_too_long(kind: str, queue: Queue, monkeypatch: 
     monkeypatch.setattr(queue, "info", hang)
     monkeypatch.setattr("saq.web.app.PATIENCE", 0.05)
     async with open_face(kind, [queue]) as face:
-        assert (await face.ask("GET", "/api/queues")).status == 503
+        for path in ("/api/queues", "/api/queues/default"):
+            assert (await face.ask("GET", path)).status == 503
 
 
 @pytest.mark.parametrize("rest", ["Content-Length: 10\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n5\r\n{"])

@@ -1,7 +1,8 @@
 """Whether a server is set up to keep jobs.
 
 Owns which settings are looked at, and what is said of them. Must not change any, and must not refuse a server
-but for its age: what cannot be asked (an ACL, a managed service) is left out.
+but for its age, and for a right without which nothing works: what cannot be asked (an ACL, a managed service)
+is left out.
 """
 
 from __future__ import annotations
@@ -10,15 +11,24 @@ import asyncio
 import re
 
 from saq.errors import ServerError
+from saq.queue.redis.rights import missing
 from saq.queue.redis.wire import RefusedError, Wire
 
 OLDEST = (6, 2)
 
 
-async def check(wire: Wire) -> list[str]:
-    """What may lose jobs, and what to set, a sentence each. Raises ``ServerError`` for too old a server."""
-    info, save = await asyncio.gather(_info(wire), _save(wire))
+async def check(wire: Wire, prefix: str) -> list[str]:
+    """What may lose jobs, and what to set, a sentence each.
+
+    Raises ``ServerError`` for too old a server, and for rights that are missing.
+    """
+    info, save, rights = await asyncio.gather(_info(wire), _save(wire), missing(wire, prefix))
     _check_version(info, wire.link.address)
+    if rights:
+        raise ServerError(
+            f"the user of the connection to {wire.link.address} lacks rights: `ACL SETUSER <user> "
+            f"{' '.join(rights)}`; all that SAQ needs stands in docs/deployment.md"
+        )
     return [sentence for sentence in (_eviction(info), _persistence(info, save)) if sentence]
 
 

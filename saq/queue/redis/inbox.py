@@ -36,12 +36,19 @@ class Inbox:
         link: how to reach the server.
         handle: takes (kind, key, data) of each message.
         resubscribed: called after each new subscription but the first: asks again what may have been missed.
+        connected: told of each new connection.
     """
 
-    def __init__(self, link: Link, handle: Handler, resubscribed: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        handle: Handler,
+        resubscribed: Callable[[], Awaitable[None]],
+        connected: Callable[[Wire], None] | None = None,
+    ) -> None:
         self._handle = handle
         self._resubscribed = resubscribed
-        self._wire = Wire(link, "saq-inbox", push=self._push)
+        self.wire = Wire(link, "saq-inbox", push=self._push, connected=connected)
         self._channels: dict[str, asyncio.Event] = {}
         self._keeper: asyncio.Task[None] | None = None
         self._heard = asyncio.Event()
@@ -56,11 +63,11 @@ class Inbox:
         for channel in fresh:
             self._channels[channel] = asyncio.Event()
         if self._keeper is None:
-            await self._wire.connect()  # the first time, the caller hears of a failure
+            await self.wire.reach()  # the first time, the caller hears of a failure
             if self._keeper is None:  # somebody else may have come first meanwhile
                 self._keeper = asyncio.create_task(self._keep(), name="saq-inbox")
         elif fresh:
-            self._wire.write("SUBSCRIBE", *fresh)
+            self.wire.write("SUBSCRIBE", *fresh)
         confirmed = [self._channels[channel] for channel in channels]
         if not all(event.is_set() for event in confirmed):
             try:
@@ -68,7 +75,7 @@ class Inbox:
                     for event in confirmed:
                         await event.wait()
             except TimeoutError:
-                address = self._wire.link.address
+                address = self.wire.link.address
                 silent = UnreachableError(f"cannot subscribe at {address}: no answer for {PATIENCE:g} s")
                 raise self._refused or silent from None
         if self._closed:
@@ -78,7 +85,7 @@ class Inbox:
         """Listens to these no more."""
         gone = [channel for channel in channels if self._channels.pop(channel, None)]
         if gone:
-            self._wire.write("UNSUBSCRIBE", *gone)
+            self.wire.write("UNSUBSCRIBE", *gone)
 
     def _push(self, answer: Any) -> None:
         self._heard.set()
@@ -104,14 +111,14 @@ class Inbox:
         first, tries = True, 0
         while True:
             try:
-                await self._wire.connect()
+                await self.wire.connect()
                 if self._channels:
-                    self._wire.write("SUBSCRIBE", *self._channels)
+                    self.wire.write("SUBSCRIBE", *self._channels)
                 if not first and await self._confirmed():
                     await self._resubscribed()
                 first, tries = False, 0
                 await self._until_lost()
-                logger.warning("Lost the subscription to %s; subscribing again", self._wire.link.address)
+                logger.warning("Lost the subscription to %s; subscribing again", self.wire.link.address)
             except ServerError as error:
                 if tries == 0:
                     logger.warning("Cannot subscribe, trying again: %s", error)
@@ -123,11 +130,11 @@ class Inbox:
     async def _confirmed(self) -> bool:
         """Whether all channels are heard by now: the end of a job could still be missed before."""
         deadline = time.monotonic() + PING_EVERY
-        while self._wire.connected:
+        while self.wire.connected:
             if all(confirmed.is_set() for confirmed in self._channels.values()):
                 return True
             if time.monotonic() > deadline:
-                self._wire.abort()
+                self.wire.abort()
             self._heard.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
@@ -135,20 +142,20 @@ class Inbox:
         return False
 
     async def _until_lost(self) -> None:
-        while self._wire.connected:
+        while self.wire.connected:
             self._heard.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PING_EVERY):
-                    await self._wire.lost.wait()
+                    await self.wire.lost.wait()
                 return
             if self._heard.is_set():
                 continue
-            self._wire.write("PING")
+            self.wire.write("PING")
             try:
                 async with asyncio.timeout(PING_EVERY):
                     await self._heard.wait()
             except TimeoutError:
-                self._wire.abort()
+                self.wire.abort()
 
     async def close(self) -> None:
         """Ends the subscription. Who waits for it to begin hears of that."""
@@ -158,4 +165,4 @@ class Inbox:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
-        await self._wire.close()
+        await self.wire.close()

@@ -55,6 +55,7 @@ class LeaseKeeper:
         self._beat = time.monotonic()
         self._ended = self._owner.create_future()
         self._stop: Callable[[], Any] | None = None
+        self._leave: Callable[[tuple[Any, Any] | None], Any] | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="saq-leases", daemon=True)
         self._thread.start()
@@ -76,6 +77,7 @@ class LeaseKeeper:
         self._stop = lambda: loop.call_soon_threadsafe(stop.set)
         # A connection that says nothing any more must be given up while there is time for another one.
         wire = Wire(self._link, "saq-leases", silence=min(SILENCE, self._lease / 3))
+        self._leave = lambda place: loop.call_soon_threadsafe(wire.leave, place)
         failing = False
         try:
             while not self._stopping:
@@ -128,6 +130,12 @@ class LeaseKeeper:
             if lost or aborted:
                 asked = [(m, r.decode("utf-8", "replace")) for m, r in zip(aborted, reasons, strict=True)]
                 self._owner.call_soon_threadsafe(self._found, lost, asked)
+
+    def leave(self, place: tuple[Any, Any] | None) -> None:
+        """The server is at ``place`` by now."""
+        if self._leave is not None:
+            with contextlib.suppress(RuntimeError):  # the thread has ended
+                self._leave(place)
 
     async def close(self) -> None:
         """Ends the thread. Leases that are held run out by themselves."""

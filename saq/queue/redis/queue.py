@@ -11,7 +11,7 @@ import copy
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import redis.asyncio as aioredis
@@ -24,6 +24,7 @@ from saq.queue.backend import Claimant, Finding, Progress, Settlement, Step
 from saq.queue.base import JOB_FIELDS, Queue
 from saq.queue.redis import keys as names
 from saq.queue.redis.claims import Claims
+from saq.queue.redis.link import clients_of, link_to
 from saq.queue.redis.records import (
     UPDATABLE,
     Records,
@@ -35,7 +36,6 @@ from saq.queue.redis.records import (
 from saq.queue.redis.session import Session
 from saq.queue.redis.views import RedisViews
 from saq.queue.redis.waiters import READ_AT_ONCE, Waiters
-from saq.queue.redis.wire import Link
 from saq.queue.views import Place, Report
 from saq.types import CountKind, DumpType, LoadType, QueueInfo, WorkerInfo
 
@@ -49,7 +49,8 @@ class RedisQueue(Queue):
     """A queue on Redis 6.2 or later, or on Valkey.
 
     Args:
-        redis: a client of ``redis.asyncio``. Its settings are used; its connections are left to the caller.
+        redis: a client of ``redis.asyncio``: ``Redis``, that of a ``Sentinel``, or ``RedisCluster``. Its
+            settings are used; its connections are left to the caller.
         name: several queues share a server by their names.
         dump, load: how a job is made bytes and read again, instead of JSON. ``dump`` takes a dict.
         max_concurrent_ops: accepted, and needed for nothing: commands share one connection.
@@ -59,20 +60,20 @@ class RedisQueue(Queue):
     @classmethod
     def from_url(cls, url: str, **kwargs: Any) -> RedisQueue:
         """A queue on the server at ``url``; see ``Queue.from_url``."""
-        if url.startswith("embedded://"):
-            from saq.queue.embedded import EmbeddedServer
+        from saq.queue.redis.url import client_of
 
-            server = EmbeddedServer(url)
-            queue = cls(aioredis.Redis.from_url(server.redis_url), **kwargs)
-            queue._embedded = server
-            return queue
-        if url.startswith(("valkey://", "valkeys://")):
-            url = "redis" + url[len("valkey") :]
-        return cls(aioredis.Redis.from_url(url), **kwargs)
+        if not url.startswith("embedded://"):
+            return cls(client_of(url), **kwargs)
+        from saq.queue.embedded import EmbeddedServer
+
+        server = EmbeddedServer(url)
+        queue = cls(client_of(server.redis_url), **kwargs)
+        queue._embedded = server
+        return queue
 
     def __init__(
         self,
-        redis: aioredis.Redis,
+        redis: aioredis.Redis | aioredis.RedisCluster,
         name: str = "default",
         dump: DumpType | None = None,
         load: LoadType | None = None,
@@ -82,11 +83,12 @@ class RedisQueue(Queue):
         super().__init__(name, dump, load)
         if (dump is None) != (load is None):
             raise UsageError("give a queue both dump and load, or neither")
-        self.redis = redis
+        #: The client. That of a Cluster has most of the same methods.
+        self.redis: aioredis.Redis = redis  # type: ignore[assignment]
         self._prefix = names.prefix(name)
         self._records = Records(self, dump, load)
         self._swept_error_message = swept_error_message
-        self._link = Link(redis)
+        self._link = link_to(redis, self._prefix)
         self._embedded: EmbeddedServer | None = None
         self._open: Session | None = None
         self._waiters = Waiters(self._current, self._prefix, self._records)
@@ -116,6 +118,10 @@ class RedisQueue(Queue):
     def swept_error_message(self) -> str | None:
         return self._swept_error_message
 
+    @property
+    def server_errors(self) -> Mapping[str, int]:
+        return self._link.errors
+
     async def connect(self) -> None:
         await self._session.wire.connect()
 
@@ -129,7 +135,8 @@ class RedisQueue(Queue):
             await session.close()
             self._waiters.disconnect()
         self._claims.forget()
-        await self.redis.aclose()
+        for client in clients_of(self.redis):
+            await client.aclose()
         if self._embedded is not None:
             self._embedded.close()
 
@@ -404,24 +411,24 @@ class RedisQueue(Queue):
         wanted = set(statuses)
         seen: set[bytes] = set()
         if wanted - TERMINAL_STATUSES:
-            async for page in self._scan("HSCAN", f"{self._prefix}jobs", "COUNT", batch_size):
+            async for page in self._scan_jobs(batch_size):
                 for job in await self._fresh(page[::2], seen):
                     if job.status in wanted:
                         yield job
         if wanted & TERMINAL_STATUSES:
             records = f"{self._prefix}job:"
-            async for page in self._scan("SCAN", None, "MATCH", f"{records}*", "COUNT", batch_size):
+            async for page in self._session.scan("MATCH", f"{records}*", "COUNT", batch_size):
                 for job in await self._fresh([name[len(records) :] for name in page], seen):
                     if job.status in wanted:
                         yield job
 
-    async def _scan(self, command: str, key: str | None, *options: Any) -> AsyncIterator[list[bytes]]:
+    async def _scan_jobs(self, batch_size: int) -> AsyncIterator[list[bytes]]:
         cursor = b"0"
         while True:
-            place = (cursor,) if key is None else (key, cursor)
-            cursor, page = await self._session.wire.call(command, *place, *options)
-            if page:
-                yield page
+            cursor, page = await self._session.wire.call(
+                "HSCAN", f"{self._prefix}jobs", cursor, "COUNT", batch_size
+            )
+            yield page
             if cursor == b"0":
                 return
 
@@ -514,7 +521,7 @@ class RedisQueue(Queue):
     async def check(self) -> list[str]:
         from saq.queue.redis.checkup import check
 
-        return await check(self._session.wire)
+        return await check(self._session.wire, self._prefix)
 
     # Bytes ------------------------------------------------------------------------------------------------
 

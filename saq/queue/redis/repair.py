@@ -69,6 +69,7 @@ class Repair:
 
     def __init__(self, session: Session, prefix: str, dry_run: bool) -> None:
         self._wire = session.wire
+        self._scan_keys = session.scan
         # Numbered: what was found by a call whose answer got lost is told all the same.
         self._lane = Lane(session.wire, prefix)
         self._prefix = prefix
@@ -177,10 +178,9 @@ class Repair:
         """Looks through the records: they are no part of one structure, and not all of them are listed."""
         begin = f"{self._prefix}job:"
         total = int(await self._wire.call("DBSIZE"))
-        cursor, looked = b"0", 0
-        while True:
+        looked = 0
+        async for names in self._scan_keys("MATCH", f"{begin}*", "COUNT", LARGEST_PAGE):
             yield Progress("records", min(looked, total), total, self._tidied)
-            cursor, names = await self._wire.call("SCAN", cursor, "MATCH", f"{begin}*", "COUNT", LARGEST_PAGE)
             looked += LARGEST_PAGE
             for i in range(0, len(names), RECORDS_PAGE):
                 keys = [name[len(begin) :] for name in names[i : i + RECORDS_PAGE]]
@@ -188,8 +188,6 @@ class Repair:
                 self._tidied += tidied
                 for finding in self._tell(found):
                     yield finding
-            if cursor == b"0":
-                return
 
     async def _failed_bytes(self) -> list[list[bytes]]:
         """Measures the records of failed jobs against what is counted, in a moment in which none changes."""

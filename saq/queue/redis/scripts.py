@@ -50,8 +50,11 @@ async def evaluate(
         return await wire.call("EVALSHA", script.sha, 1, prefix, *arguments, patience=patience)
     except RefusedError as error:
         if error.code != "NOSCRIPT":
-            raise
-    return await wire.call("EVAL", script.source, 1, prefix, *arguments, patience=patience)
+            raise error.in_script(script.source) from None
+    try:
+        return await wire.call("EVAL", script.source, 1, prefix, *arguments, patience=patience)
+    except RefusedError as error:
+        raise error.in_script(script.source) from None
 
 
 class Lane:
@@ -107,7 +110,7 @@ class Lane:
                 return await evaluate(self._wire, name, *numbered, patience=None), None
             except RefusedError as error:
                 if error.code != "NOSCRIPT":
-                    wire.abort()  # it may lead to a server that is the primary no more
+                    wire.abort()  # it may lead to a server that does not serve us any more
                 answer = await evaluate(self._wire, name, *numbered, patience=None)
             refused = blocked.exception() if blocked.done() else None
             return answer, refused if isinstance(refused, RefusedError) else None

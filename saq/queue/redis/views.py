@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 ENOUGH = 1_000_000
 #: Jobs that are read in one call, where the list is not the server's own.
 PART = 50
+#: And so many, where all that is wanted of them is a word.
+FEW = 10
 #: Of running jobs so many are looked at: those whose leases end first.
 MOST_ACTIVE = 5_000
 MOST_WORKERS = 500
@@ -115,7 +117,7 @@ class RedisViews(Views):
         while looked < len(wanted) and len(jobs) < find and size < ENOUGH:
             part = wanted[looked : looked + PART]
             keys = [key_of(member) for member in part]
-            entries = await session.run("read", "", *map(encode_key, keys))
+            entries = await self._read(keys)
             for member, key, entry in zip(part, keys, entries, strict=True):
                 looked += 1
                 if entry and entry[0] == b"active":
@@ -132,6 +134,37 @@ class RedisViews(Views):
             return self._records.stored(key, entry)
         except DecodeError as error:
             return Job("", key=key, queue=self._queue, status=Status.FAILED, error=str(error))
+
+    async def incomplete(self, offset: int, limit: int) -> list[Job]:
+        answer = await self._session().run("info", offset, limit)
+        return [job for job in await self.jobs([decode_key(key) for key in answer[6]]) if job is not None]
+
+    async def jobs(self, keys: Sequence[str]) -> list[Job | None]:
+        found: list[Job | None] = []
+        for i in range(0, len(keys), PART):
+            part = keys[i : i + PART]
+            entries = await self._read(part)
+            found += [
+                self._stored(key, entry) if entry else None for key, entry in zip(part, entries, strict=True)
+            ]
+        return found
+
+    async def functions_of(self, keys: Sequence[str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        size = 0
+        for i in range(0, len(keys), FEW):
+            part = keys[i : i + FEW]
+            for key, entry in zip(part, await self._read(part), strict=True):
+                if entry:
+                    size += len(entry[1])
+                    found[key] = str(self._stored(key, entry).function)
+            if size >= ENOUGH:
+                break
+        return found
+
+    async def _read(self, keys: Iterable[str]) -> list[Any]:
+        entries: list[Any] = await self._session().run("read", "", *map(encode_key, keys))
+        return entries
 
     async def workers(self) -> WorkersView:
         now, known, running = await self._session().run("workers", MOST_WORKERS, MOST_RUNNING)

@@ -3,10 +3,10 @@
 Owns a socket, what was asked on it, and the policy of asking again. Must not know what the commands mean:
 each one sent through here is safe to repeat, by number or by nature, and that is why it may be sent again.
 
-redis-py makes the connection, from the settings of the user's own client (TLS, credentials, Sentinel, Unix
-sockets), and shakes hands. Then the transport is handed to `_Pipe`, which parses with hiredis and resolves
-futures straight from `data_received`: no task, no stream, no lock stands between the socket and the caller,
-and cancelling a caller never touches the socket.
+redis-py makes the connection, from the settings of the user's own client (`link.py`), and shakes hands. Then
+the transport is handed to `_Pipe`, which parses with hiredis and resolves futures straight from
+`data_received`: no task, no stream, no lock stands between the socket and the caller, and cancelling a caller
+never touches the socket.
 """
 
 from __future__ import annotations
@@ -14,128 +14,45 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import hiredis
-import redis.asyncio as aioredis
 import redis.exceptions
 from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from saq.errors import ServerError
+from saq.queue.redis.answers import MOVING, NO_ERROR, RefusedError, UnreachableError, is_there, reason
+from saq.queue.redis.link import Link
+
+__all__ = ["PATIENCE", "SILENCE", "Link", "RefusedError", "UnreachableError", "Wire", "ignore"]
 
 logger = logging.getLogger("saq")
 
 #: Seconds that a caller's command is tried again while a server that was there is away. A worker's own
 #: claims and settlements are tried for ever.
 PATIENCE = 5.0
+#: So many times as long while the server is well, and a slot of its Cluster on its way to another node.
+MOVE_PATIENCE = 6
 #: Seconds without any answer after which a connection counts as dead.
 SILENCE = 10.0
-CONNECT_TIMEOUT = 5.0
 
 _MORE = object()
 
-#: How Redis before 7 tells the error of a command that a script has called.
-_WITHIN_SCRIPT = re.compile(r"ERR Error running script.*?: -?([A-Z]+) ", re.DOTALL)
-
-#: How it tells that of a command that the user of the connection may not call, before Redis 7 and since.
-_NO_RIGHT = re.compile(r"The user executing the script can't|ACL failure in script")
-
-#: Answers that say "not now": the command did nothing and may be sent again.
-_TRANSIENT = {
-    "BUSY",
-    "CLUSTERDOWN",
-    "LOADING",
-    "MASTERDOWN",
-    "NOREPLICAS",
-    "READONLY",
-    "TRYAGAIN",
-    "UNBLOCKED",
-}
-_HINTS = {
-    "OOM": "Redis is out of memory: raise `maxmemory`, or let it drain. Nothing was stored.",
-    "READONLY": "this is a replica: connect to the primary.",
-    "MISCONF": "Redis cannot write to its disk and refuses all writes: see its log.",
-    "NOPERM": "the user of this connection lacks that right. SAQ can do all it does with "
-    "`ACL SETUSER name ~saq:* resetchannels &saq:* +@all -@dangerous`, and `+client` before Redis 7.",
-    "NOREPLICAS": "too few replicas follow the primary (`min-replicas-to-write`): it refuses all writes.",
-    "WRONGTYPE": "somebody has put something else in the place of a key of SAQ's: `saq repair` says which.",
-    "NOAUTH": "the server wants a password: put it into the URL.",
-    "WRONGPASS": "user name or password is wrong.",
-    "CROSSSLOT": "the keys of a queue lie in one slot; something split them.",
-}
-
-
-class UnreachableError(ServerError, redis.exceptions.ConnectionError):
-    """The server could not be reached, or the connection broke and did not come back in time."""
-
-
-class RefusedError(ServerError, redis.exceptions.ResponseError):
-    """The server answered with an error. ``code`` is its first word, or that of the command in a script."""
-
-    def __init__(self, answer: str) -> None:
-        within = _WITHIN_SCRIPT.match(answer)
-        self.code = within[1] if within else answer.partition(" ")[0]
-        if _NO_RIGHT.search(answer):
-            self.code = "NOPERM"
-        hint = _HINTS.get(self.code)
-        super().__init__(f"{answer} ({hint})" if hint else answer)
-
-
-class Link:
-    """How to reach the server: what a redis-py client was made with."""
-
-    def __init__(self, client: aioredis.Redis) -> None:
-        pool = client.connection_pool
-        self._connection_class = pool.connection_class
-        settings = dict(pool.connection_kwargs)
-        # Ours: parsing, patience and liveness are decided here and nowhere else.
-        settings.update(
-            retry=Retry(NoBackoff(), 0), health_check_interval=0, decode_responses=False, protocol=2
-        )
-        settings.pop("retry_on_error", None)
-        settings.pop("maint_notifications_config", None)
-        if not settings.get("socket_connect_timeout"):
-            settings["socket_connect_timeout"] = CONNECT_TIMEOUT
-        settings["socket_timeout"] = settings.get("socket_timeout") or CONNECT_TIMEOUT
-        self._settings = settings
-
-    @property
-    def address(self) -> str:
-        """Where the server is, without secrets."""
-        settings = self._settings
-        if path := settings.get("path"):
-            return f"unix://{path}"
-        host, port = settings.get("host", "localhost"), settings.get("port", 6379)
-        scheme = "rediss" if "ssl" in self._connection_class.__name__.lower() else "redis"
-        return f"{scheme}://{host}:{port}/{settings.get('db') or 0}"
-
-    async def open(self, name: str) -> AbstractConnection:
-        """A new connection, hands shaken. Raises what redis-py raises."""
-        settings = self._settings
-        if not settings.get("client_name"):
-            settings = settings | {"client_name": name}
-        connection = self._connection_class(**settings)
-        try:
-            await connection.connect()  # type: ignore[no-untyped-call]
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        return connection
-
 
 class _Pipe(asyncio.Protocol):
-    """Bytes in, answers out, in the order of asking. With ``push``, every answer goes there instead."""
+    """Bytes in, answers out, in the order of asking. With ``push``, every answer goes there instead.
+
+    ``refused`` is told of each answer that is an error, and says whether to go on with this connection.
+    """
 
     def __init__(
         self,
         transport: asyncio.Transport,
         lost: Callable[[Exception | None], None],
+        refused: Callable[[RefusedError], bool],
         push: Callable[[Any], None] | None,
     ) -> None:
         self.transport = transport
@@ -144,6 +61,7 @@ class _Pipe(asyncio.Protocol):
         self.heard = 0.0
         self.asked = 0.0
         self._lost = lost
+        self._refused = refused
         self._push = push
         self._reader = hiredis.Reader(replyError=RefusedError, notEnoughData=_MORE)
 
@@ -161,6 +79,8 @@ class _Pipe(asyncio.Protocol):
                     continue  # its caller was cancelled
                 if isinstance(answer, RefusedError):
                     future.set_exception(answer)
+                    if not self._refused(answer):
+                        return
                 else:
                     future.set_result(answer)
         except (hiredis.ProtocolError, IndexError) as error:
@@ -179,6 +99,7 @@ class Wire:
         name: what it is for; shown by CLIENT LIST.
         push: takes every answer, of a connection that subscribes.
         silence: seconds without an answer after which the connection counts as dead.
+        connected: told of each new connection.
     """
 
     def __init__(
@@ -187,18 +108,22 @@ class Wire:
         name: str,
         push: Callable[[Any], None] | None = None,
         silence: float = SILENCE,
+        connected: Callable[[Wire], None] | None = None,
     ) -> None:
         self.link = link
         self.name = name
+        #: Host and port that the connection leads to; they stay the same unless the link leads elsewhere.
+        self.place: tuple[Any, Any] | None = None
         self.lost: asyncio.Event = asyncio.Event()
         self._push = push
+        self._on_connected = connected
         self.silence = silence
         self._pipe: _Pipe | None = None
         self._connection: AbstractConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
-        self._been_there = False
         self._failing = False
+        self._leaving = False
         self._closed = False
 
     @property
@@ -218,15 +143,43 @@ class Wire:
         # Shared by all who ask meanwhile: one of them being cancelled must not stop it for the others.
         await asyncio.shield(self._connecting)
 
+    async def reach(self) -> None:
+        """Makes the connection, and goes on trying for a while if the server was there before."""
+        began: float | None = None
+        while True:
+            try:
+                return await self.connect()
+            except UnreachableError:
+                began = began or time.monotonic()
+                if self._closed or not self.link.reached or time.monotonic() - began > PATIENCE:
+                    raise
+            await asyncio.sleep(random.uniform(0.05, 0.1))
+
+    def leave(self, place: tuple[Any, Any] | None) -> None:
+        """The server is at ``place`` by now: drops a connection that leads, or is on its way, elsewhere."""
+        if self._pipe is not None:
+            if self.place != place:
+                self.abort()
+        elif self._connecting is not None and self.link.place not in (None, place):
+            self._leaving = True
+            self._connecting.cancel()
+
     async def _connect(self) -> None:
+        self._leaving = False
         try:
             connection = await self.link.open(self.name)
+        except UnreachableError:
+            self.link.errors["connect"] += 1
+            raise
         # uvloop says RuntimeError of a socket that breaks while hands are shaken.
         except (OSError, RuntimeError, redis.exceptions.RedisError) as error:
-            raise UnreachableError(_unreachable(self.link.address, error)) from error
+            self.link.errors["connect"] += 1
+            raise UnreachableError(_unreachable(self.link, error)) from error
         except asyncio.CancelledError:
             if self._closed:  # it is not its callers who were cancelled
                 raise self._was_closed() from None
+            if self._leaving:
+                raise UnreachableError("the server is another one by now") from None
             raise
         writer = getattr(connection, "_writer", None)
         if writer is None:
@@ -234,11 +187,14 @@ class Wire:
                 "this release of redis-py keeps its transport elsewhere than any before: "
                 "please report it, and use redis<9 until then"
             )
-        pipe = _Pipe(writer.transport, self._on_lost, self._push)
+        pipe = _Pipe(writer.transport, self._on_lost, self._on_refused, self._push)
         writer.transport.set_protocol(pipe)
         self._connection, self._pipe = connection, pipe
-        self._been_there = True
+        self.link.reached = True
         self.lost.clear()
+        self.place = getattr(connection, "host", None), getattr(connection, "port", None)
+        if self._on_connected is not None:
+            self._on_connected(self)
 
     def _was_closed(self) -> UnreachableError:
         return UnreachableError(f"the connection {self.name} was closed by disconnect()")
@@ -248,7 +204,21 @@ class Wire:
         if not task.cancelled():
             task.exception()  # each caller has it; if none is left to care, nobody needs it
 
+    def _on_refused(self, error: RefusedError) -> bool:
+        if error.code not in NO_ERROR:
+            self.link.errors["refused"] += 1
+        # Whatever else was asked there would be refused as well. The way to the server begins anew.
+        leave = self.link.on_refusal(error)
+        if leave:
+            self.abort()
+        return not leave
+
     def _on_lost(self, error: Exception | None) -> None:
+        if self._pipe is not None:
+            self.link.errors["lost"] += 1
+            self._drop(error)
+
+    def _drop(self, error: Exception | None) -> None:
         pipe, connection = self._pipe, self._connection
         if pipe is None:
             return
@@ -289,7 +259,7 @@ class Wire:
         """Drops the connection at once; whoever waits gets an ``UnreachableError``."""
         pipe = self._pipe
         if pipe is not None:
-            self._on_lost(None)
+            self._drop(None)
             pipe.transport.abort()
 
     def _watch_after(self, delay: float) -> None:
@@ -324,7 +294,7 @@ class Wire:
             except UnreachableError as error:
                 first: Exception = error
             except RefusedError as error:
-                if error.code not in _TRANSIENT:
+                if error.code not in self.link.transient:
                     raise
                 first = error
         else:
@@ -332,11 +302,11 @@ class Wire:
                 await self.connect()
                 return await self.send(*command)
             except UnreachableError as error:
-                if patience is not None and not self._been_there:
+                if patience is not None and not self.link.reached:
                     raise
                 first = error
             except RefusedError as error:
-                if error.code not in _TRANSIENT:
+                if error.code not in self.link.transient:
                     raise
                 first = error
         return await self._call_again(command, patience, first)
@@ -344,24 +314,24 @@ class Wire:
     async def _call_again(self, command: tuple[Any, ...], patience: float | None, error: Exception) -> Any:
         began = time.monotonic()
         tries = 1
-        if not self._failing:
+        moved = isinstance(error, RefusedError) and error.code == "MOVED"
+        if not self._failing and not moved:
             # Once an outage, however many are waiting.
             self._failing = True
             logger.warning("Redis at %s: %s; trying again", self.link.address, error)
         while not self._closed:
-            if patience is not None and time.monotonic() - began >= patience:
-                spent = time.monotonic() - began
+            spent = time.monotonic() - began
+            moving = isinstance(error, RefusedError) and error.code in MOVING
+            if patience is not None and spent >= patience * (MOVE_PATIENCE if moving else 1):
                 if isinstance(error, RefusedError):
                     raise error
                 raise UnreachableError(
-                    _unreachable(self.link.address, error.__cause__ or error, tries, spent)
+                    _unreachable(self.link, error.__cause__ or error, tries, spent)
                 ) from error
-            await asyncio.sleep(min(1.0, 0.02 * 2 ** min(tries, 10)) * random.uniform(0.5, 1.0))
+            if not moved or tries > 1:  # else it was told where to go
+                await asyncio.sleep(min(1.0, 0.02 * 2 ** min(tries, 10)) * random.uniform(0.5, 1.0))
             tries += 1
             try:
-                # A primary that became a replica answers on; the way to the new one begins anew.
-                if isinstance(error, RefusedError) and error.code == "READONLY":
-                    self.abort()
                 await self.connect()
                 answer = await self.send(*command)
                 if self._failing:
@@ -371,7 +341,7 @@ class Wire:
             except UnreachableError as again:
                 error = again
             except RefusedError as again:
-                if again.code not in _TRANSIENT:
+                if again.code not in self.link.transient:
                     raise
                 error = again
         raise error
@@ -391,17 +361,8 @@ def ignore(future: asyncio.Future[Any]) -> None:
         future.exception()
 
 
-def _unreachable(address: str, error: BaseException, tries: int = 1, spent: float = 0.0) -> str:
+def _unreachable(link: Link, error: BaseException, tries: int = 1, spent: float = 0.0) -> str:
+    if is_there(error):
+        return f"Redis at {link.address} does not let us in: {reason(error)}"
     tried = "once" if tries == 1 else f"{tries} times in {spent:.1f} s"
-    text = str(error) or type(error).__name__
-    if isinstance(error, redis.exceptions.AuthenticationError):
-        return f"Redis at {address} refused the credentials: {text}"
-    if isinstance(error, redis.exceptions.NoPermissionError):
-        return f"Redis at {address} refuses what every connection begins with: {text} ({_HINTS['NOPERM']})"
-    if "max number of clients" in text:
-        return f"Redis at {address} has no room for another connection: {text}; raise its `maxclients`"
-    return (
-        f"cannot reach Redis at {address} (tried {tried}; {text}). Is a server running there? "
-        "Start one with `redis-server` or `docker run -p 6379:6379 valkey/valkey`, "
-        'or use "embedded://default" as the URL (pip install "saq[embedded]")'
-    )
+    return f"cannot reach Redis at {link.address} (tried {tried}; {reason(error)}). {link.advice}"

@@ -1,7 +1,7 @@
 // Asking the API: once, again and again, and not at all while nobody looks.
 
 import { url } from "./address.js";
-import { changed } from "./live.js";
+import { away, changed } from "./live.js";
 import { store, useEffect, useRef, useState } from "./ui.js";
 
 const PATIENCE = 15_000;
@@ -108,13 +108,15 @@ function poll(fetcher, every, queue, tell) {
     else plan(next);
   }
 
-  const nudge = (names) => {
-    if (failures || (queue !== "*" && !names.has(queue))) return;
+  const hurry = () => {
     const soon = Math.max(0, asked + SOONEST - performance.now());
     if (performance.now() + soon < due) plan(soon);
   };
+  const nudge = (names) => {
+    if (!failures && (queue === "*" || names.has(queue))) hurry();
+  };
   const look = () => plan(Math.max(0, due - performance.now()));
-  const deaf = queue === undefined ? () => {} : changed.listen(nudge);
+  const deaf = [away.listen(hurry), ...(queue === undefined ? [] : [changed.listen(nudge)])];
   document.addEventListener("visibilitychange", look);
   turn();
   return {
@@ -128,7 +130,7 @@ function poll(fetcher, every, queue, tell) {
     stop() {
       over.abort();
       clearTimeout(timer);
-      deaf();
+      for (const stop of deaf) stop();
       document.removeEventListener("visibilitychange", look);
     },
   };

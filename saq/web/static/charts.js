@@ -1,6 +1,6 @@
 // Charts: a canvas that uPlot draws, and beside it in words what it shows.
 
-import { clock, minute, timeOfDay, weekday } from "./format.js";
+import { clock, minute, weekday } from "./format.js";
 import { classes, html, useEffect, useLayoutEffect, useRef, useState, useStore } from "./ui.js";
 import { theme } from "./keys.js";
 import uPlot from "./vendor/uplot.mjs";
@@ -20,11 +20,12 @@ function colour(name, node) {
 
 const faded = (rgb, share) => rgb.replace(/^rgb\((.*)\)$/, (_, parts) => `rgba(${parts}, ${share})`);
 
-/** What the labels of a time axis say, by how far they are apart. */
+/** Between two labels of a time axis lie so many seconds: whole minutes at the least. */
+const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440].map((minutes) => minutes * 60);
+
+/** What the labels of a time axis say: the time of day, at midnight the day. */
 function labels(_, splits) {
-  const step = splits.length > 1 ? splits[1] - splits[0] : 60;
   return splits.map((at) => {
-    if (step < 60) return timeOfDay(at * 1000);
     const midnight = new Date(at * 1000).getHours() === 0 && new Date(at * 1000).getMinutes() === 0;
     return midnight ? weekday(at * 1000) : minute(at * 1000);
   });
@@ -51,8 +52,8 @@ function options({ lines, format, node, width, span, point }) {
       y: { range: (_, low, high) => [0, Math.max(high || 0, format.least ?? 1) * 1.1] },
     },
     axes: [
-      { ...axis, size: 22, gap: 5, space: 46, grid: { show: false }, values: labels },
-      { ...axis, size: 52, gap: 6, space: 32, grid: { stroke: grid, width: 1 }, values: (_, splits) => splits.map((n) => format(n)) },
+      { ...axis, size: 22, gap: 5, space: 40, incrs: STEPS, grid: { show: false }, values: labels },
+      { ...axis, size: 52, gap: 6, space: 32, grid: { stroke: grid, width: 1 }, values: (_, splits) => splits.map((n) => (format.whole && n % 1 ? "" : format(n))) },
     ],
     series: [
       {},

@@ -23,6 +23,7 @@ export function span(ms) {
   if (!known(ms)) return NONE;
   ms = Math.max(0, ms);
   if (ms === 0) return "0 ms";
+  if (ms < 0.05) return "< 0.1 ms";
   if (ms < 9.95) return `${ms.toFixed(1)} ms`;
   if (ms < 999.5) return `${Math.round(ms)} ms`;
   if (ms < 59950) return `${(ms / 1000).toFixed(ms < 9995 ? 2 : 1)} s`;

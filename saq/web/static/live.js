@@ -26,6 +26,9 @@ export const changed = {
   },
 };
 
+/** The names of queues whose servers are away, as one text: who shows answers looks again when it changes. */
+export const away = store("");
+
 export const samplesOf = (name) => samples.get(name) ?? [];
 export const latest = (name) => samplesOf(name).at(-1) ?? null;
 /** The clock of the samples, at the last answer. */
@@ -37,7 +40,7 @@ let source = null;
 let timer = 0;
 let watch = 0;
 
-const CHANGING = ["queued", "scheduled", "active", "failed_kept", "enqueued", "complete", "failed", "aborted", "retried", "paused", "workers"];
+const CHANGING = ["queued", "scheduled", "active", "finished", "failed_kept", "enqueued", "complete", "failed", "aborted", "retried", "paused", "workers"];
 
 function take(data) {
   const names = new Set();
@@ -55,6 +58,7 @@ function take(data) {
     while (known.length && known[0].at < data.now - (SECONDS + 5) * 1000) known.shift();
     samples.set(name, known);
   }
+  away.set(data.unavailable.map((queue) => queue.name).join("\n"));
   clock = data.now;
   beat.set(beat.get() + 1);
   if (names.size) for (const listener of [...listeners]) listener(names);

@@ -32,8 +32,9 @@ def test_numbers_and_spans(page: Page) -> None:
     assert written(page, "rate", [0, 0.04, 1.25, 9.96, 42.4, 99.9, 1200.4]) == [
         "0", "0.0", "1.3", "10.0", "42", "100", "1,200",
     ]  # fmt: skip
-    assert written(page, "span", [0, 1.44, 9.96, 20, 999.6, 1234, 12345, 61_000, -5, None]) == [
-        "0 ms", "1.4 ms", "10 ms", "20 ms", "1.00 s", "1.23 s", "12.3 s", "1 m 01 s", "0 ms", "\u2013",
+    assert written(page, "span", [0, 0.02, 1.44, 9.96, 20, 999.6, 1234, 12345, 61_000, -5, None]) == [
+        "0 ms", "< 0.1 ms", "1.4 ms", "10 ms", "20 ms", "1.00 s", "1.23 s", "12.3 s", "1 m 01 s",
+        "0 ms", "\u2013",
     ]  # fmt: skip
     assert written(page, "roughly", [0, 59_999, 60_000, 3_600_000, 90_061_000]) == [
         "0 s", "59 s", "1 m 00 s", "1 h 00 m", "1 d 01 h",

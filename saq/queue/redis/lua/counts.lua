@@ -3,7 +3,7 @@
 -- Returns {now, queued, scheduled, active, finished, failed, incomplete, paused since or 0, next due or 0, since
 --          when the job waits that waits longest or 0, live workers, enqueued, complete, failed, aborted, retried,
 --          lost}
---@include clock header runs order
+--@include clock header runs mail order
 local PRIORITIES = 16 -- so many of them are looked at, those that run first
 
 -- The first of a priority waits longest in it: those of one priority are in the order of their queueing.

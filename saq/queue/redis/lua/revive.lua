@@ -9,8 +9,11 @@ local key = ARGV[3]
 local was, value = place_of(key)
 if ARGV[5] and was ~= ARGV[5] then return remember({ was }) end
 if was == 'scheduled' and ARGV[4] == '1' then
+  local header, payload = split_value(value)
   call('ZREM', P .. 'scheduled', key)
-  call('ZADD', P .. 'queued', place((split_value(value)), take_sequence(1) + 1), key)
+  call('ZADD', P .. 'queued', place(header, take_sequence(1) + 1), key)
+  -- It has no time any more that it waits for, and does not look as if it had.
+  call('HSET', P .. 'jobs', key, (string.gsub(header, ';s[^;]*', '')) .. payload)
   wake()
 elseif was == 'finished' then
   local record = call('GET', P .. 'job:' .. key)

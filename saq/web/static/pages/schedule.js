@@ -91,7 +91,7 @@ function Scheduled({ queues, then }) {
   const columns = [
     { name: "function", label: "Function", draw: ({ job }) => html`<span class="cut name" title=${job.function}>${job.function ? job.function : "(not readable)"}</span>` },
     { name: "key", label: "Key", draw: ({ job }) => html`<a class="cut mono" href=${url(job.path)} title=${job.key}>${shown(job.key)}</a>` },
-    { name: "text", label: "Arguments", draw: ({ job }) => html`<${Cut} text=${job.kwargs ?? ""} />` },
+    { name: "text", label: "Arguments", draw: ({ job }) => html`<${Cut} text=${job.kwargs} />` },
     { name: "queue", label: "Queue", draw: ({ job }) => link(`queues/${job.path.split("/")[1]}`, job.queue) },
     { name: "attempts", label: "Attempts", kind: "n", draw: ({ job }) => html`${count(job.attempts)}<span class="soft"> / ${count(job.retries)}</span>` },
     { name: "when", label: "Due", kind: "n", draw: ({ job, base }) => html`<${When} job=${job} base=${base} />` },

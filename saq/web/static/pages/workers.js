@@ -12,10 +12,8 @@ import { Unavailable } from "../parts/queues.js";
 import { Empty, Waiting } from "../parts/table.js";
 import { Copy, Cut, shown } from "../parts/text.js";
 import { Since, useTick } from "../parts/time.js";
-import { html } from "../ui.js";
+import { html, useRef } from "../ui.js";
 
-/** Running jobs that are shown of each; room is kept for them, so that nothing moves as they come and go. */
-const SHOWN = 6;
 
 export function Workers({ place }) {
   const chosen = place.query.queue ?? null;
@@ -63,15 +61,17 @@ function Worker({ worker, base, then }) {
     await act(`${worker.path}/resume`);
     then();
   };
-  const jobs = worker.jobs.slice(0, SHOWN);
-  const room = Math.min(SHOWN, worker.concurrency ?? 0);
+  const { jobs } = worker;
+  // As much room as was needed once: nothing moves as jobs come and go.
+  const room = useRef(1);
+  room.current = Math.max(room.current, jobs.length);
   const queuePath = `queues/${worker.path.split("/")[1]}`;
   const active = `${url(queuePath)}${parameters({ state: "active", worker: worker.id })}`;
   const facts = [
     ["Up for", html`<${Since} at=${worker.started} base=${base} how="for" what="started" />`],
     ["Seen", html`<${Since} at=${worker.seen} base=${base} what="seen" />`],
     ["Lease", html`<${Lease} worker=${worker} base=${base} />`],
-    ["SAQ / Python", worker.version ? `${worker.version} / ${worker.python}` : "–"],
+    ["Version", html`<span title=${`Python ${worker.python ?? "unknown"}`}>${worker.version ?? "–"}</span>`],
     ["Process", worker.pid === null ? "–" : String(worker.pid)],
     ["Complete", count(stats?.complete)],
     ["Failed", count(stats?.failed)],
@@ -104,7 +104,7 @@ function Worker({ worker, base, then }) {
           <span class="n"><${Since} at=${job.started} base=${base} how="for" what="started" /></span>
         </li>`,
       )}
-      ${Array.from({ length: Math.max(0, room - jobs.length) }, (_, i) => html`<li key=${`free ${i}`} class="none" aria-hidden="true">–</li>`)}
+      ${Array.from({ length: room.current - jobs.length }, (_, i) => html`<li key=${`free ${i}`} class="none">${jobs.length + i === 0 ? "Nothing runs" : ""}</li>`)}
     </ul>
   </li>`;
 }

@@ -50,12 +50,15 @@ const WORDS = {
 
 export const verb = (action) => WORDS[action].verb;
 
-/** What brings a job to run, by its state; to the server, `retry` and `requeue` are one thing. */
+/** To the server, `retry` and `requeue` are one thing. */
+const sent = (action) => (action === "requeue" ? "retry" : action);
+
+/** What brings a job to run, by its state. */
 const AGAIN = { failed: "retry", complete: "requeue", aborted: "requeue", scheduled: "run" };
 
 /** The actions of a job to offer, first what one most likely wants. */
 export function offered(job) {
-  const possible = (action) => job.actions.includes(action === "requeue" ? "retry" : action);
+  const possible = (action) => job.actions.includes(sent(action));
   return [AGAIN[job.state], "abort", "delete"].filter((action) => action && possible(action));
 }
 
@@ -93,7 +96,7 @@ export async function actOnJob(job, action) {
   const name = `${shown(job.function)}, ${shown(job.key)}`;
   if (ASKED.has(action) && !(await sure({ title: `${verb} this job?`, text: html`<code class="named">${name}</code>${one}`, verb, destroys })))
     return false;
-  return act(`${job.path}/${action}`, { state: job.state });
+  return act(`${job.path}/${sent(action)}`, { state: job.state });
 }
 
 export const JobActions = ({ job, then }) =>
@@ -193,7 +196,7 @@ export async function actOnMany(action, parts, number, what = "") {
       whole &&= await work(
         `${verb} ${jobs(number)}`,
         outcome,
-        (cursor, signal) => change(`${path}/bulk/${action}`, keys ? { keys, state } : { match, cursor }, signal),
+        (cursor, signal) => change(`${path}/bulk/${sent(action)}`, keys ? { keys, state } : { match, cursor }, signal),
         (answer) => {
           done += answer.done;
           matched += answer.matched;

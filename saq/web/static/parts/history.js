@@ -13,7 +13,7 @@ const range = remembered("range", Object.keys(RANGES));
 const milliseconds = Object.assign((ms) => span(ms), { least: 10 });
 const seconds = Object.assign((ms) => span(ms), { least: 1000 });
 const PER_SECOND = Object.assign((n) => rate(n), { least: 1 });
-const LEVEL = Object.assign((n) => compact(n), { least: 1 });
+const LEVEL = Object.assign((n) => compact(n), { least: 1, whole: true });
 
 /** Samples of several queues as columns: what was counted as a rate, what was measured as a sum. */
 export function columns(names, counted, measured, greatest = []) {

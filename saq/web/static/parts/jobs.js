@@ -149,8 +149,8 @@ export function Jobs({ path, name, state, functions }) {
     { name: "function", label: "Function", draw: (job) => html`<span class="cut name" title=${job.function}>${job.function ? job.function : "(not readable)"}</span>` },
     { name: "key", label: "Key", draw: (job) => html`<a class="cut mono" href=${url(job.path)} title=${job.key}>${shown(job.key)}</a>` },
     state === "failed"
-      ? { name: "text", label: "Error", draw: (job) => html`<${Cut} text=${job.summary ?? ""} />` }
-      : { name: "text", label: "Arguments", draw: (job) => html`<${Cut} text=${job.kwargs ?? ""} />` },
+      ? { name: "text", label: "Error", draw: (job) => html`<${Cut} text=${job.summary} />` }
+      : { name: "text", label: "Arguments", draw: (job) => html`<${Cut} text=${job.kwargs} />` },
     state === "active" && { name: "worker", label: "Worker", draw: (job) => html`<a class="cut mono soft" href=${withQuery({ worker: job.worker_id, cursor: null })} title=${job.worker_id}>${shown(job.worker_id)}</a>` },
     state === "active" && { name: "progress", label: "Progress", kind: "n", draw: (job) => (job.progress ? html`<progress max="1" value=${job.progress} aria-label="Progress" title=${`${Math.round(job.progress * 100)} %`}></progress>` : html`<span class="zero">–</span>`) },
     state !== "active" && { name: "attempts", label: "Attempts", kind: "n", draw: (job) => html`${count(job.attempts)}<span class="soft"> / ${count(job.retries)}</span>` },
@@ -194,7 +194,7 @@ function Bulk({ path, state, match, selected, page, all, select, clear, then }) 
   const number = matching ?? selected.keys.size;
   const more = matching === null && (page?.next || match.cursor);
   const act = async (action) => {
-    const part = matching === null ? { path, keys: [...selected.keys], state: listed(state) } : { path, match };
+    const part = matching === null ? { path, keys: [...selected.keys], state } : { path, match };
     if (await actOnMany(action, [part], number, matching === null ? "" : "all that match")) then();
   };
   const count_ = async () => {
@@ -210,9 +210,6 @@ function Bulk({ path, state, match, selected, page, all, select, clear, then }) 
     <button type="button" class="small link" onClick=${clear}>Clear</button>
   </div>`;
 }
-
-/** A state as the place where jobs were seen in. */
-const listed = (state) => (state === "finished" ? "complete" : state);
 
 function Pager({ answer, cursor, trail, page, jobs }) {
   const follows = answer.next !== null;

@@ -19,6 +19,7 @@ export function current(queue, answer) {
     queued: sample.queued,
     scheduled: sample.scheduled,
     active: sample.active,
+    finished: sample.finished,
     failed: sample.failed_kept,
     paused: sample.paused || null,
     oldest: waits,

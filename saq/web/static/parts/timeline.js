@@ -23,11 +23,14 @@ export function Timeline({ job, base }) {
   const end = Math.max(...job.timeline.map((attempt) => attempt.ended ?? now(base)), first + 1);
   const share = (at) => `${(100 * Math.max(0, Math.min(1, (at - first) / (end - first)))).toFixed(2)}%`;
   return html`<ol class="timeline">
-    ${job.timeline.map((attempt) => html`<${Attempt} key=${attempt.number} attempt=${attempt} base=${base} share=${share} known=${job.error} />`)}
+    ${job.timeline.map((attempt) => html`<${Attempt} key=${attempt.number} attempt=${attempt} base=${base} share=${share} />`)}
   </ol>`;
 }
 
-function Attempt({ attempt, base, share, known }) {
+/** How a job ended, its page says below: with all of the error. */
+const LAST = ["complete", "failed", "aborted"];
+
+function Attempt({ attempt, base, share }) {
   const [open, setOpen] = useState(false);
   const { number, started, ended, worker, outcome, error } = attempt;
   const until = ended ?? now(base);
@@ -38,9 +41,9 @@ function Attempt({ attempt, base, share, known }) {
     <span class="took n">${ended ? span(ended - started) : html`<${Since} at=${started} base=${base} how="for" what="started" />`}</span>
     <time title=${clock(started)}>${clock(started)}</time>
     <span class="where cut mono" title=${worker}>${shown(worker)}</span>
-    <span class="track" aria-hidden="true"><i style=${{ left: share(started), width: `calc(${share(until)} - ${share(started)})` }}></i></span>
+    <span class="track" aria-hidden="true"><i style=${{ left: `min(${share(started)}, calc(100% - 3px))`, width: `calc(${share(until)} - ${share(started)})` }}></i></span>
     ${error &&
-    !known?.endsWith(error.slice(-500)) &&
+    !LAST.includes(outcome) &&
     html`<div class="error">
       <button type="button" class="cut mono" aria-expanded=${open} onClick=${() => setOpen(!open)}>${line}</button>
       ${open && html`<pre tabindex="0" aria-label=${`Error of attempt ${number}`}>${error}</pre>`}

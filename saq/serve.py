@@ -1,0 +1,124 @@
+"""`saq web`: the web interface as a process of its own.
+
+Owns its command line, and that it ends when it is told to. Must not run a job: workers are elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from saq import logs
+from saq.errors import MissingDependencyError, SaqError, SettingsError
+from saq.logs import hide_secrets
+from saq.queue.base import Queue
+from saq.settings import import_settings, queues_of
+from saq.worker.process import run_loop
+
+DESCRIPTION = """\
+Serves the web interface of the queues in these settings, without working on them.
+"""
+EPILOG = """\
+environment:
+  AUTH_USER, AUTH_PASSWORD   who may use it [admin, unset: everybody who reaches it]
+
+example:
+  saq web shop.settings mail.settings --read-only --redact saq.web.redact.secrets
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `saq web`."""
+    parser = argparse.ArgumentParser(
+        prog="saq web",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "settings", nargs="+", help="paths of the settings that name the queues: module.settings"
+    )
+    parser.add_argument("--port", type=_port, default=8080, help="where it listens [8080]; 0 is any free one")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="[127.0.0.1]; another address needs AUTH_PASSWORD or --insecure"
+    )
+    parser.add_argument("--insecure", action="store_true", help="without a password, too")
+    parser.add_argument("--read-only", action="store_true", help="nothing may be changed")
+    parser.add_argument(
+        "--redact",
+        metavar="FUNCTION",
+        help="path of a function(name, value, job) that hides or replaces arguments, results, meta and "
+        "errors: saq.web.redact.secrets, saq.web.redact.everything, or your own",
+    )
+    parser.add_argument(
+        "--verbose", "-v", action="count", default=0, help="once: what happens; twice: everything"
+    )
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 <= int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs `saq web`; returns the exit code."""
+    options = build_parser().parse_args(arguments)
+    logs.configure(options.verbose)
+    try:
+        queues = [queue for path in options.settings for queue in queues_of(import_settings(path))]
+        redact = None if options.redact is None else import_function(options.redact)
+        run_loop(_serve(queues, options, redact))
+    except KeyboardInterrupt:
+        pass
+    except SaqError as error:
+        print(hide_secrets(f"saq web: {error}"), file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
+    return 0
+
+
+def import_function(path: str) -> Callable[..., Any]:
+    """The function at a dotted path. Raises ``SettingsError``."""
+    module_path, _, name = path.strip().rpartition(".")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module_path), name)
+    except Exception as error:
+        raise SettingsError(f"cannot import {path!r}: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise SettingsError(f"{path} is not a function: {type(found).__name__}")
+    function: Callable[..., Any] = found
+    return function
+
+
+async def _serve(queues: Sequence[Queue], options: argparse.Namespace, redact: Any) -> None:
+    try:
+        from saq.web.aiohttp import serve
+    except ImportError as error:
+        raise MissingDependencyError('the web interface needs aiohttp: pip install "saq[web]"') from error
+    end = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, end.set)
+    try:
+        async with serve(
+            queues,
+            options.host,
+            options.port,
+            insecure=options.insecure,
+            redact=redact,
+            read_only=options.read_only,
+        ) as url:
+            print(f"The web interface is at {url}", flush=True)
+            await end.wait()
+    finally:
+        for queue in queues:
+            await queue.disconnect()

@@ -1,0 +1,1 @@
+"""What is seen from outside: metrics, traces, health, and the files of a deployment."""
