@@ -62,5 +62,13 @@ class ProcessDiedError(SaqError):
     """The process that ran a function died before it returned. The message says how."""
 
 
+class RemoteTraceback(SaqError):
+    """The cause of an exception that came from another process: its stack trace there, in ``text``."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__(f"\n{text}")
+
+
 class RunningError(UsageError):
     """The job is running, and only its owner may end it. Abort it instead."""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import NamedTuple
 
@@ -182,8 +182,8 @@ def _work(parent: Lifeline, slot: int, work: Work) -> None:
 class _Undertaker:
     """Takes away the registrations of workers whose processes have died, in a thread of its own."""
 
-    def __init__(self, queues: Iterable[Queue]) -> None:
-        self._queues = tuple(queues)
+    def __init__(self, queues: Sequence[Queue]) -> None:
+        self._queues = queues
         self._dead: SimpleQueue[str | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 

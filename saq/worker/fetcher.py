@@ -46,14 +46,19 @@ LAST_CLAIM_PATIENCE = 1.0
 KEEP_SLOTS = 0.5
 
 
-class _Claim:
-    """A claim under way, and how many slots are promised to it."""
+class _Watch:
+    """A step under way among those of several queues: how many slots are promised to it, and for how long."""
 
     __slots__ = ("promised", "timer")
 
-    def __init__(self, promised: int) -> None:
+    def __init__(self, promised: int, stall: Callable[[_Watch], None]) -> None:
         self.promised = promised
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer = asyncio.get_running_loop().call_later(KEEP_SLOTS, stall, self)
+
+    def end(self) -> int:
+        """How many slots are promised still."""
+        self.timer.cancel()
+        return self.promised
 
 
 class Fetcher:
@@ -207,14 +212,12 @@ class Fetcher:
         # Slots are promised before the call: the other lane must not promise them as well.
         self._part.promise(wanted)
         self._asked += wanted
-        claim = _Claim(wanted)
-        if self._slots.shared:
-            claim.timer = asyncio.get_running_loop().call_later(KEEP_SLOTS, self._stall, claim)
+        watch = _Watch(wanted, self._stall) if self._slots.shared else None
         try:
             step = await self._queue.step(done, wanted)
         except BaseException as error:
-            self._end_claim(claim, wanted)
-            self._part.promise(-claim.promised)
+            self._asked -= wanted
+            self._part.promise(-(wanted if watch is None else watch.end()))
             # What was done is kept, and sent again before anything new.
             self._done.extendleft(reversed(done))
             if not isinstance(error, Exception):
@@ -222,20 +225,15 @@ class Fetcher:
             self._looking = True
             await self._pause_after(error)
             return
-        self._end_claim(claim, wanted)
+        self._asked -= wanted
         if done:
             self._tell(done, step.verdicts)
-        self._take(step, wanted, claim.promised, done)
+        self._take(step, wanted, wanted if watch is None else watch.end(), done)
 
-    def _end_claim(self, claim: _Claim, wanted: int) -> None:
-        self._asked -= wanted
-        if claim.timer is not None:
-            claim.timer.cancel()
-
-    def _stall(self, claim: _Claim) -> None:
-        """There is no answer: the slots of that claim, and the turns, are for the other queues."""
+    def _stall(self, watch: _Watch) -> None:
+        """There is no answer: the slots of that step, and the turns, are for the other queues."""
         self._stalled = True
-        promised, claim.promised = claim.promised, 0
+        promised, watch.promised = watch.promised, 0
         self._part.promise(-promised)
         self._slots.changed()
 
@@ -255,6 +253,8 @@ class Fetcher:
                 self._give_back(job)
             return
         refused = 0
+        if jobs:
+            self._slots.claims += 1
         if promised:
             part.promise(len(jobs) - promised)
             for job in jobs:
@@ -348,7 +348,7 @@ class Fetcher:
             if self._idle_limit is not None:
                 timeout = min(timeout, self._idle_limit)
             part.promise(promised)
-            before = slots.taken
+            before = slots.claims
             self._listening = True
             try:
                 step = await self._queue.claim_when_woken(wanted, timeout)
@@ -361,7 +361,7 @@ class Fetcher:
             finally:
                 self._listening = False
             self._take(step, wanted, promised)
-            part.rested = part.rested + timeout if slots.idle and slots.taken == before else 0.0
+            part.rested = part.rested + timeout if slots.idle and slots.claims == before else 0.0
             if self._idle_limit is not None and slots.rested >= self._idle_limit and self._drained:
                 self._drained()
 

@@ -146,7 +146,9 @@ async def _work(
             await stack.enter_async_context(serve_metrics(monitor, *metrics))
         for queue in worker.queues:
             stack.push_async_callback(queue.disconnect)
-        await _connect(worker.queues)
+        if len(worker.queues) == 1:
+            # Said at once. One of several may be away; the worker says it if all are.
+            await worker.queue.connect()
         _stop_with_parent()
         if shown:
             try:
@@ -160,14 +162,6 @@ async def _work(
             await stack.enter_async_context(serve(shown, host, port, insecure=insecure))
         await stack.enter_async_context(warden)
         await worker.start()
-
-
-async def _connect(queues: Sequence[Queue]) -> None:
-    """Says at once that there is no server; one of several that is away is waited for by the worker."""
-    connected = await asyncio.gather(*(queue.connect() for queue in queues), return_exceptions=True)
-    failed = [error for error in connected if error is not None]
-    if len(failed) == len(queues):
-        raise failed[0]
 
 
 class _Warden:

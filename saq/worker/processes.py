@@ -1,7 +1,7 @@
 """Processes for functions that compute.
 
-Owns child processes, what goes to them and comes back, and their end. Must not know queues, nor decide what
-becomes of a job.
+Owns child processes, what goes to them and comes back, and their end; what they do with it is `remote.py`.
+Must not know queues, nor decide what becomes of a job.
 
 A call that is cancelled kills its process: SIGKILL, to it and to what it has started. So a time limit holds
 whatever the function does, and another attempt may follow at once. A process that dies by itself is an error
@@ -21,28 +21,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import dataclasses
-import inspect
 import logging
 import multiprocessing
-import multiprocessing.connection
 import os
 import pickle
 import signal
 import socket
-import struct
-import sys
-import threading
 import time
-import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Mapping
 from multiprocessing.process import BaseProcess
-from typing import Any, BinaryIO
+from typing import Any
 
-from saq.errors import ProcessDiedError, SerializationError, UsageError
+from saq.errors import ProcessDiedError, RemoteTraceback, SerializationError
 from saq.job import Job
+from saq.worker.remote import SIZE, serve
 from saq.worker.threads import Threads
 
 logger = logging.getLogger("saq")
@@ -54,16 +48,7 @@ END_PATIENCE = 1.0
 #: Seconds that the kernel has to end those that were killed, when the worker stops.
 KILL_PATIENCE = 5.0
 
-_SIZE = struct.Struct("!Q")
 _FIELDS = tuple(field.name for field in dataclasses.fields(Job) if field.name != "queue")
-
-
-class RemoteTraceback(Exception):
-    """The cause of an exception that came from another process: its stack trace there."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        super().__init__(f"\n{text}")
 
 
 class Child:
@@ -72,9 +57,11 @@ class Child:
     def __init__(
         self, process: BaseProcess, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        self.process = process
+        self._process = process
         self._reader = reader
         self._writer = writer
+        #: When it is gone.
+        self._code: int | None = None
 
     @property
     def alive(self) -> bool:
@@ -83,33 +70,40 @@ class Child:
 
     async def send(self, message: bytes) -> None:
         """Hands a message over. Raises ``OSError`` if there is nobody to take it."""
-        self._writer.write(_SIZE.pack(len(message)) + message)
+        self._writer.write(SIZE.pack(len(message)) + message)
         await self._writer.drain()
 
     async def receive(self) -> Any:
         """The next message. Raises ``EOFError`` if there is none any more."""
-        (size,) = _SIZE.unpack(await self._reader.readexactly(_SIZE.size))
+        (size,) = SIZE.unpack(await self._reader.readexactly(SIZE.size))
         return pickle.loads(await self._reader.readexactly(size))
 
     def kill(self) -> None:
         """SIGKILL, to it and to what it has started."""
-        pid = self.process.pid
+        if self._code is not None:
+            return  # its number may be another's by now
+        pid = self._process.pid
         if pid is not None and hasattr(os, "killpg"):
             with contextlib.suppress(OSError):
                 os.killpg(pid, signal.SIGKILL)
-        self.process.kill()
+        self._process.kill()
 
-    def close(self) -> None:
-        """Hangs up: an idle one ends then."""
+    def hang_up(self) -> None:
+        """An idle one ends then."""
         self._writer.close()
 
     async def end(self) -> int:
         """Waits until it is gone. Returns its exit code; negative: by that signal."""
         delay = 0.001
-        while (code := self.process.exitcode) is None:
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, 0.05)
-        return code
+        while self._code is None:
+            if (code := self._process.exitcode) is None:
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, 0.05)
+            else:
+                self._code = code
+                self._process.close()
+        self._writer.close()
+        return self._code
 
 
 class Processes:
@@ -266,9 +260,7 @@ class Processes:
 
     async def _ended(self, child: Child) -> int:
         child.kill()
-        code = await child.end()
-        child.close()
-        return code
+        return await child.end()
 
     def _own(self, work: Any, name: str) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work, name=name)
@@ -283,7 +275,7 @@ class Processes:
             future.cancel()
         idle, self._idle = self._idle, []
         for child in idle:
-            child.close()
+            child.hang_up()
         if idle:
             ends = [self._own(child.end(), "saq-process-end") for child in idle]
             await asyncio.wait(ends, timeout=END_PATIENCE)
@@ -367,155 +359,3 @@ def _spawn(functions: Mapping[str, bytes]) -> tuple[BaseProcess, socket.socket]:
             raise
     ours.setblocking(False)
     return process, ours
-
-
-# In the child -----------------------------------------------------------------------------------------------
-
-
-def serve(channel: socket.socket, parent: int, functions: Mapping[str, bytes]) -> None:
-    """Runs what it is sent until the other side hangs up."""
-    _leave_signals()
-    _die_with(parent)
-    known: dict[str, Callable[..., Any]] = {}
-    for name, reference in functions.items():
-        # What cannot be imported is said by the job that needs it.
-        with contextlib.suppress(Exception):
-            known[name] = pickle.loads(reference)
-    with channel, channel.makefile("rwb") as stream:
-        way = _Way(stream)
-        way.send("ready", None, None)
-        while (fields := way.receive()) is not None:
-            try:
-                job = RemoteJob(**pickle.loads(fields))
-            except Exception as error:
-                way.send("unreadable", str(error) or type(error).__name__, None)
-                continue
-            job.way = way
-            way.send(*_run(job, known, functions))
-
-
-def _run(
-    job: RemoteJob, known: dict[str, Callable[..., Any]], functions: Mapping[str, bytes]
-) -> tuple[str, Any, Any]:
-    try:
-        function = known.get(job.function)
-        if function is None:
-            function = known[job.function] = pickle.loads(functions[job.function])
-        result = function(RemoteContext(job=job), **(job.kwargs or {}))
-        if inspect.isawaitable(result):
-            result = asyncio.run(_awaited(result))
-    except BaseException as error:
-        # Without the frame of this function: it is not the user's.
-        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
-        return "raised", (_pickled(error), "".join(traceback.format_exception(error))), job.meta_to_send()
-    try:
-        return "returned", pickle.dumps(result), job.meta_to_send()
-    except Exception as error:
-        return "unsendable", str(error) or type(error).__name__, job.meta_to_send()
-
-
-async def _awaited(result: Awaitable[Any]) -> Any:
-    return await result
-
-
-def _pickled(error: BaseException) -> bytes | None:
-    try:
-        content = pickle.dumps(error)
-        pickle.loads(content)  # many can be written, and not read
-    except Exception:
-        return None
-    return content
-
-
-def _leave_signals() -> None:
-    """When to stop is for the worker to say: what is sent to a whole group is not meant for this."""
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        # Not ignored, which what the function starts would inherit.
-        signal.signal(signum, lambda number, frame: None)
-    if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)
-
-
-def _die_with(parent: int) -> None:
-    if sys.platform == "linux":
-        # Also where a function never lets go of the interpreter.
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        os._exit(1)  # it died before
-    threading.Thread(target=_watch_parent, name="saq-parent", daemon=True).start()
-
-
-def _watch_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-
-class _Way:
-    """The way to the worker, from its child."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream: BinaryIO = stream
-        self._lock = threading.Lock()
-
-    def send(self, kind: str, content: Any, meta: dict[Any, Any] | None) -> None:
-        try:
-            message = pickle.dumps((kind, content, meta))
-        except Exception as error:
-            if kind == "update":
-                raise
-            message = pickle.dumps(("unsendable", f"meta: {error}", None))
-        with self._lock:
-            self._stream.write(_SIZE.pack(len(message)))
-            self._stream.write(message)
-            self._stream.flush()
-
-    def receive(self) -> bytes | None:
-        size = self._stream.read(_SIZE.size)
-        return self._stream.read(_SIZE.unpack(size)[0]) if len(size) == _SIZE.size else None
-
-
-class RemoteContext(dict[str, Any]):
-    """The context of a function in a process: ``job``, and nothing of the worker."""
-
-    def __missing__(self, key: str) -> Any:
-        raise KeyError(f"{key!r}: in a process, the context holds 'job' alone")
-
-
-class RemoteJob(Job):
-    """A job in the process that runs it: its fields, and ``update``."""
-
-    way: _Way
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.__dict__["_meta"] = dict(self.meta)
-
-    def meta_to_send(self) -> dict[Any, Any] | None:
-        """What the function has put into ``meta``, if it has."""
-        return self.meta if self.meta != self.__dict__["_meta"] else None
-
-    def update(self, **fields: Any) -> Awaitable[None]:  # type: ignore[override]
-        """Has the worker change stored fields; without any, it is a heartbeat. It need not be awaited.
-
-        What the queue refuses is said in the worker's log, not here.
-        """
-        self.way.send("update", fields, self.meta_to_send())
-        for name, value in fields.items():
-            setattr(self, name, value)
-        return _Done()
-
-    def get_queue(self) -> Any:
-        """There is none."""
-        raise UsageError(
-            f"{self.info()} runs in a process, which has no connection to its queue: its function can "
-            "return, raise, and call update()"
-        )
-
-
-class _Done:
-    def __await__(self) -> Generator[Any, None, None]:
-        return
-        yield

@@ -24,16 +24,18 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from saq.errors import SerializationError
+from saq.errors import RemoteTraceback, SerializationError
 from saq.job import Job, Status
 from saq.logs import job_fields
 from saq.queue.backend import Settlement
 from saq.queue.base import Queue
-from saq.worker.processes import Processes, RemoteTraceback
 from saq.worker.tally import Tally
 from saq.worker.threads import Threads
+
+if TYPE_CHECKING:
+    from saq.worker.processes import Processes
 
 logger = logging.getLogger("saq")
 
@@ -67,7 +69,6 @@ class Run:
         "error",
         "freed",
         "job",
-        "process",
         "raised",
         "running",
         "settled",
@@ -88,8 +89,6 @@ class Run:
         #: Whether its function is under way, and not a hook before or what comes after.
         self.running = False
         self.thread = False
-        #: Whether its function is for a process.
-        self.process = False
         self.why: Why | None = None
         self.error = ""
         #: Whether its outcome is decided.
@@ -126,7 +125,7 @@ class Runner:
         host: the worker.
         queue: whose jobs.
         threads: for functions and hooks that are not async.
-        processes: for functions that are registered for one.
+        processes: for functions that are registered for one; None: there are no such functions.
         settle: takes the settlement of a job.
         accepted: the same, and returns when it was accepted, with the status it led to (None: it was stale).
         ended: called when a slot is free again.
@@ -140,7 +139,7 @@ class Runner:
         host: Host,
         queue: Queue,
         threads: Threads,
-        processes: Processes,
+        processes: Processes | None,
         settle: Callable[[Settlement], None],
         accepted: Callable[[Settlement], asyncio.Future[Status | None]],
         ended: Callable[[], None],
@@ -153,7 +152,6 @@ class Runner:
         self._queue = queue
         self._threads = threads
         self._processes = processes
-        self._remote = processes.functions
         self._settle = settle
         self._accepted = accepted
         self._ended = ended
@@ -234,10 +232,10 @@ class Runner:
         if run.why is not None:
             raise asyncio.CancelledError
         process = None
-        if self._remote and job.function in self._remote:
-            run.process = True
+        processes = self._processes
+        if processes is not None and job.function in processes.functions:
             # A job that waits for a process has not started: its time does not run yet.
-            process = await self._processes.acquire()
+            process = await processes.acquire()
         run.began = began = time.monotonic()
         run.running = True
         timeout, heartbeat = job.timeout, job.heartbeat
@@ -248,9 +246,9 @@ class Runner:
                 self._queue.hold(job, timeout + self._hard_deadline + RENEW_MARGIN)
             if deadline < self._timer_at:
                 self._look_at(deadline)
-        if process is not None:
+        if processes is not None and process is not None:
             try:
-                return await self._processes.call(process, job)
+                return await processes.call(process, job)
             except SerializationError:
                 run.running = False  # what cannot be handed over now will not be the next time
                 raise
@@ -340,7 +338,7 @@ class Runner:
             return self._queue.settle_return(job, "cancelled")
         context["exception"] = error if isinstance(error, Exception) else TimeoutError(run.error)
         text = run.error
-        if run.process:
+        if self._processes is not None and job.function in self._processes.functions:
             text = f"{text}; its process was killed"
         elif error is not None:
             text = f"{format_error(error)}\n{text}"

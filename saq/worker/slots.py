@@ -52,8 +52,8 @@ class Slots:
         self.left = limit
         #: Whether several queues share them.
         self.shared = False
-        #: How many jobs have got one.
-        self.taken = 0
+        #: How often a claim has brought some.
+        self.claims = 0
         self._parts: list[Part] = []
         self._running = 0
         #: Neither running nor waiting nor promised to a claim under way; below zero by what is claimed ahead.
@@ -253,7 +253,6 @@ class Part:
     def take(self, job: Job) -> None:
         """Starts a job that was promised a slot, or has it wait for one."""
         slots = self.slots
-        slots.taken += 1
         if slots._running < slots.count:
             slots._running += 1
             self.run(job)

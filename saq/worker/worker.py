@@ -42,7 +42,6 @@ from saq.utils import now, uuid1
 from saq.version import __version__
 from saq.worker.fetcher import KEEP_SLOTS, Fetcher
 from saq.worker.options import Hooks, at_least, handler, hooks, reference, several, shares
-from saq.worker.processes import Processes
 from saq.worker.runner import Run, Runner, Why
 from saq.worker.slots import Slots
 from saq.worker.source import Source
@@ -52,6 +51,7 @@ from saq.worker.upkeep import Schedule, Upkeep
 
 if TYPE_CHECKING:
     from saq.worker.observer import Observer
+    from saq.worker.processes import Processes
 
 logger = logging.getLogger("saq")
 #: What the server's settings may cost. Whoever knows better silences it by its name.
@@ -324,7 +324,8 @@ class Worker(Generic[CtxType]):
             parts.upkeep.repeat("beat", self._observer.beat)
         if len(self._sources) == 1:
             await self._join(self._sources[0], parts)
-            parts.start(0)
+            if not self.event.is_set():
+                parts.start(0)
         else:
             await self._join_all(parts)
         if self.on_begun is not None:
@@ -342,7 +343,8 @@ class Worker(Generic[CtxType]):
             for position, join in enumerate(joins):
                 if join.done() and join.exception() is None and position not in started:
                     started.add(position)
-                    parts.start(position)
+                    if not self.event.is_set():
+                        parts.start(position)
 
         try:
             _, pending = await asyncio.wait(joins, timeout=JOIN_PATIENCE)
@@ -353,7 +355,7 @@ class Worker(Generic[CtxType]):
         except asyncio.CancelledError:
             for join in joins:
                 join.cancel()
-            await asyncio.wait(joins)
+            await asyncio.gather(*joins, return_exceptions=True)
             raise
         for position, (source, join) in enumerate(zip(self._sources, joins, strict=True)):
             error = join.exception()
@@ -654,7 +656,11 @@ class _Parts:
         self.slots = Slots(worker.concurrency if limit is None else min(worker.concurrency, limit), limit)
         self.upkeep = Upkeep()
         self.threads = Threads(worker.concurrency)
-        self.processes = Processes(worker.processes, worker._remote)
+        self.processes: Processes | None = None
+        if worker._remote:
+            from saq.worker.processes import Processes
+
+            self.processes = Processes(worker.processes, worker._remote)
         self.fetchers: list[Fetcher] = []
         self.runners: list[Runner] = []
         self._sources = worker._sources
@@ -721,5 +727,6 @@ class _Parts:
 
     async def close(self) -> None:
         """Delivers what is settled, and ends."""
-        await self.processes.close()
+        if self.processes is not None:
+            await self.processes.close()
         await asyncio.gather(*(fetcher.close(DELIVERY_PATIENCE) for fetcher in self.fetchers))

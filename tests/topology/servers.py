@@ -16,7 +16,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from tests.conftest import SERVER_KIND
-from tests.servers import Server, free_port
+from tests.servers import Server, find_server, free_port, server_version
 
 #: Milliseconds without an answer after which sentinels, or the nodes of a Cluster, take a server for dead.
 DOWN_AFTER = 500
@@ -38,9 +38,12 @@ def wait_until(condition: Callable[[], Any], what: str, timeout: float = 20.0) -
 class SentinelServer(Server):
     """A sentinel: a server of another mode, with a file that it writes itself."""
 
-    def __init__(self, kind: str, lines: list[str]) -> None:
-        super().__init__(kind)
+    def __init__(self, kind: str, lines: list[str], tls: dict[str, Any] | None = None) -> None:
+        super().__init__(kind, **(tls or {}))
         self._lines = lines
+        if tls:
+            self._lines = [*(f"{name.replace('_', '-')} {value}" for name, value in tls.items()), *lines]
+            self._lines.insert(0, "tls-replication yes")
 
     def _command(self) -> list[str]:
         conf = self.home / "sentinel.conf"
@@ -56,33 +59,48 @@ class Watched:
     Args:
         service: by this name.
         password: of the sentinels.
+        tls: options of TLS, anew for each server and sentinel; all of them then speak TLS to each other.
         options: of both servers.
     """
 
     def __init__(
-        self, kind: str = SERVER_KIND, service: str = "jobs", password: str = "", **options: Any
+        self,
+        kind: str = SERVER_KIND,
+        service: str = "jobs",
+        password: str = "",
+        tls: Callable[[], dict[str, Any]] | None = None,
+        **options: Any,
     ) -> None:
         self.service = service
         self.password = password
+        self._secret = options.get("requirepass")
         self._stack = ExitStack()
-        options = dict[str, Any](appendonly="yes", repl_diskless_sync_delay=0) | options
-        self.primary = Server(kind, **options)
-        behind: list[str | int] = ["127.0.0.1", self.primary.port]
-        self.replica = Server(kind, **options, replicaof=behind)
+        self._tls = tls
+
+        def own() -> dict[str, Any]:
+            common = {"appendonly": "yes", "repl_diskless_sync_delay": 0} | options
+            return common if tls is None else common | {"tls_replication": "yes"} | tls()
+
+        self.primary = Server(kind, **own())
+        place = f"127.0.0.1 {self.port_of(self.primary)}"
+        self.replica = Server(kind, **own(), replicaof=list(place.split()))
         lines = [
-            f"sentinel monitor {service} 127.0.0.1 {self.primary.port} 2",
+            f"sentinel monitor {service} {place} 2",
             f"sentinel down-after-milliseconds {service} {DOWN_AFTER}",
             f"sentinel failover-timeout {service} 3000",
         ]
-        if secret := options.get("requirepass"):
-            lines.append(f"sentinel auth-pass {service} {secret}")
+        if self._secret:
+            lines.append(f"sentinel auth-pass {service} {self._secret}")
         if password:
-            lines.append(f"requirepass {password}")
-        self.sentinels = [SentinelServer(kind, lines) for _ in range(3)]
+            lines += [f"requirepass {password}", f"sentinel sentinel-pass {password}"]
+        self.sentinels = [SentinelServer(kind, lines, tls() if tls else {}) for _ in range(3)]
         for sentinel in self.sentinels:
             if password:
                 sentinel.options["requirepass"] = password
-                sentinel._lines = [*lines, f"sentinel sentinel-pass {password}"]
+
+    def port_of(self, server: Server) -> int:
+        """The port that clients shall know."""
+        return server.port if self._tls is None else int(str(server.options["tls-port"]))
 
     def __enter__(self) -> Self:
         with self._stack:
@@ -109,14 +127,13 @@ class Watched:
 
     @property
     def hosts(self) -> str:
-        return ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        return ",".join(f"127.0.0.1:{self.port_of(sentinel)}" for sentinel in self.sentinels)
 
     @property
     def url(self) -> str:
-        secret = self.primary.options.get("requirepass")
-        who = f":{secret}@" if secret else ""
+        who = f":{self._secret}@" if self._secret else ""
         query = f"?sentinel_password={self.password}" if self.password else ""
-        return f"redis+sentinel://{who}{self.hosts}/{self.service}{query}"
+        return f"redis{'' if self._tls is None else 's'}+sentinel://{who}{self.hosts}/{self.service}{query}"
 
     def wait_for_failover(self) -> None:
         """Returns when the replica is the primary."""
@@ -135,17 +152,24 @@ class Cluster:
     ) -> None:
         self._stack = ExitStack()
         self._replicas = replicas
+        # Redis 6 has no say in where its nodes talk to each other: at the port 10,000 beyond.
+        old = server_version(find_server(kind)).startswith("Redis 6")
+        bus: Callable[[], dict[str, Any]] = (dict) if old else (lambda: {"cluster_port": free_port()})
         self.nodes = [
             Server(
                 kind,
                 cluster_enabled="yes",
-                cluster_port=free_port(),
+                **bus(),
                 cluster_node_timeout=2 * DOWN_AFTER,
                 repl_diskless_sync_delay=0,
                 **options(),
             )
             for _ in range(3 + replicas)
         ]
+
+        for node in self.nodes:
+            while old and node.port >= 55_536:
+                node.port = free_port()
 
     def __enter__(self) -> Self:
         with self._stack:
@@ -167,9 +191,8 @@ class Cluster:
                 client.execute_command("CLUSTER", "ADDSLOTS", *slots)
             if i:
                 first = self.nodes[0]
-                client.execute_command(
-                    "CLUSTER", "MEET", "127.0.0.1", first.port, first.options["cluster-port"]
-                )
+                bus = first.options.get("cluster-port", first.port + 10_000)
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", first.port, bus)
         wait_until(
             lambda: all(self._state(c)["cluster_known_nodes"] == len(clients) for c in clients),
             "all have met",

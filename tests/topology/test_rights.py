@@ -68,8 +68,11 @@ async def test_they_are_enough(guarded: Server, make_queue: MakeQueue):
 
 
 @pytest.mark.parametrize("right", [right for right in RIGHTS if right != "resetchannels"])
-async def test_without_one_of_them_it_is_named(right: str, guarded: Server, make_queue: MakeQueue):
+async def test_without_one_of_them_it_is_named(
+    right: str, guarded: Server, make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+):
     """By a worker as it starts, before it has changed anything, and by what needs it."""
+    monkeypatch.setattr("saq.queue.redis.inbox.PATIENCE", 0.5)
     url = allow(guarded, *(other for other in RIGHTS if other != right))
     # Redis before 7 does not say which subcommand.
     named = re.escape(right) if right != "+client|setname" else r"\+client"
@@ -124,7 +127,7 @@ async def test_what_one_can_do_without(guarded: Server, make_queue: MakeQueue):
 # -- more than one server -----------------------------------------------------------------------------------
 
 #: Of a user of the sentinels.
-OF_SENTINELS = ("+sentinel", "+client|setname", "+subscribe", "+ping", "&+switch-master")
+OF_SENTINELS = ("+sentinel", "+client|setname", "+subscribe", "+ping", "resetchannels", "&+switch-master")
 
 
 def allow_on(servers: Iterable[Server], user: str, *rights: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from collections.abc import Iterator
 from functools import partial
@@ -18,6 +19,7 @@ from tests.servers import Server, ServerNotFound, find_server, free_port, server
 from tests.topology.conftest import MakeQueue
 from tests.topology.operations import use_by_hand, work_and_wait
 from tests.topology.servers import Cluster, Watched
+from tests.topology.test_sentinel import replicated
 
 
 class Certificates(NamedTuple):
@@ -130,11 +132,18 @@ async def test_a_large_job_comes_and_goes(url: str, certificates: Certificates, 
     assert job.kwargs == {"big": big}
 
 
-async def test_sentinels(kind: str, certificates: Certificates, make_queue: MakeQueue):
-    with Watched(kind) as watched:
-        with pytest.raises(UnreachableError) as refused:
-            await make_queue(watched.url.replace("redis+", "rediss+")).enqueue("f")
-        assert str(refused.value).count("does that port speak TLS?") == 3
+async def test_sentinels_and_a_failover(kind: str, certificates: Certificates, make_queue: MakeQueue):
+    """All speak TLS to each other: the servers, the sentinels and we."""
+    with Watched(kind, tls=certificates.options, password="theirs") as watched:
+        queue = make_queue(f"{watched.url}&ssl_ca_certs={certificates.ca}")
+        assert await queue.enqueue("f", key="before")
+        assert f":{watched.port_of(watched.primary)}/0 (primary" in repr(queue)
+        assert await asyncio.to_thread(replicated, watched.primary)
+        watched.primary.kill()
+        assert await queue.enqueue("f", key="after")
+        assert f":{watched.port_of(watched.replica)}/0 (primary" in repr(queue)
+        assert [job.key for job in (await queue.step((), 5)).jobs] == ["before", "after"]
+        await queue.disconnect()
 
 
 async def test_a_cluster(kind: str, certificates: Certificates, make_queue: MakeQueue):
@@ -188,7 +197,7 @@ async def test_a_file_that_is_not_there(url: str):
 
 
 async def test_a_port_that_does_not_speak_tls(redis_url: str):
-    said = await refused(redis_url.replace("redis://", "rediss://"))
+    said = await refused(redis_url.replace("redis://", "rediss://") + "?socket_connect_timeout=0.5")
     assert "does that port speak TLS? If not, use redis:// for rediss://" in said
 
 

@@ -149,7 +149,7 @@ async def test_a_worker_that_holds_takes_nothing_whatever_the_queue_says(
     worker = make_worker(queue, {"nothing": nothing}, id="w1")
     worker.hold(True)
     async with running(worker):
-        await until(lambda: _is_registered(client))
+        await until(lambda: _has_reported(client))
         job = await enqueue(client, "nothing")
         for quiet in (True, False):
             worker._sources[0].on_quiet(quiet)
@@ -185,6 +185,10 @@ async def test_a_quiet_worker_gives_back_what_a_claim_under_way_brings(
             worker.hold(False)
             for job in jobs:
                 assert (await ended(client, job)).attempts == 1
+
+
+async def _has_reported(client: RedisQueue) -> bool:
+    return any(worker.about for worker in (await client.views.workers()).workers)
 
 
 async def _all_queued(client: RedisQueue, count: int) -> bool:
@@ -236,10 +240,6 @@ async def test_jobs_whose_claim_was_under_way_at_the_stop_are_not_stranded(
     async with running(make_worker(make_queue(), {"note": note})):
         await until(lambda: _is_empty(client))
     assert sorted(ran) == list(range(40))
-
-
-async def _is_registered(client: RedisQueue) -> bool:
-    return bool((await client.views.workers()).workers)
 
 
 async def _is_empty(client: RedisQueue) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import Counter
 from typing import Any
@@ -715,21 +714,36 @@ async def test_hooks_that_wait_for_a_server_that_is_away_take_no_slot_from_the_o
         await until(lambda: worker._parts is not None and worker._parts.fetchers[0]._slots.idle)
 
 
+@pytest.mark.parametrize("how", ["kill", "pause"])
 async def test_a_server_that_is_away_at_the_start_is_joined_when_it_comes(
-    make_server: MakeServer, make_queue: MakeQueue, caplog: pytest.LogCaptureFixture
+    how: str, make_server: MakeServer, make_queue: MakeQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = make_server()
-    server.kill()
+    getattr(server, how)()
     there, away = make_queue(name="there"), make_queue(server.url(), name="away")
     async with running(make_worker([away, there], {"name": name_of_queue})):
         async with took(at_most=5.0):
             assert await make_queue(name="there").apply("name") == "there"
-        await until(lambda: "The queue away cannot be used yet, trying again" in caplog.text)
-        server.start()
+        if how == "kill":
+            await until(lambda: "The queue away cannot be used yet, trying again" in caplog.text)
+            server.start()
+        else:
+            server.resume()
         assert await make_queue(server.url(), name="away").apply("name") == "away"
-    assert "joining" not in [
-        record.getMessage() for record in caplog.records if record.levelno > logging.ERROR
-    ]
+
+
+async def test_a_stop_before_a_server_has_come_ends_at_once(
+    make_server: MakeServer, make_queue: MakeQueue
+) -> None:
+    server = make_server()
+    server.pause()
+    there, away = make_queue(name="there"), make_queue(server.url(), name="away")
+    async with running(make_worker([away, there], {"name": name_of_queue})) as worker:
+        await make_queue(name="there").apply("name")
+        async with took(at_most=2.0):
+            await worker.stop()
+    assert (await there.info())["workers"] == {}
+    server.resume()
 
 
 async def test_where_no_server_is_there_the_start_is_an_error(

@@ -55,7 +55,8 @@ def unquoted(name: str) -> str:
 
 def prefix(queue: str) -> str:
     """What every key of a queue begins with. One hash tag, so that a queue is one slot of a Cluster."""
-    return f"saq:{{{quoted(queue)}}}:"
+    # An empty tag is none. No other name is written like that: after a percent sign come two digits.
+    return f"saq:{{{quoted(queue) or '%'}}}:"
 
 
 def record(queue: str, key: str) -> str:
