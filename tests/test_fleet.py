@@ -638,6 +638,38 @@ async def test_reload_starts_again_when_files_change_also_after_a_mistake(
         parent.close()
 
 
+async def test_the_web_page_is_there_again_after_a_rolling_restart(client: RedisQueue, start: Start) -> None:
+    pytest.importorskip("saq.web.aiohttp", exc_type=ImportError)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    async def is_served() -> bool:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            return False
+        writer.write(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        return answer.startswith(b"HTTP/1.1 200")
+
+    parent = start(APP, "--web", "--port", str(port), "--workers", "2")
+    before = (await known(client, 2)).keys()
+    await until(is_served)
+    parent.send(signal.SIGHUP)
+
+    async def replaced() -> bool:
+        now = (await pids(client)).keys()
+        return len(now) == 2 and not now & before
+
+    await until(replaced, timeout=30)
+    await until(is_served)
+    assert "died" not in parent.text()
+    await stopped(parent)
+
+
 async def test_a_process_that_listens_is_replaced_when_it_has_ended() -> None:
     """Two of them cannot share the port; the others are replaced before they end."""
     with socket.socket() as probe:
