@@ -345,6 +345,24 @@ async def test_no_node_that_answers():
         assert f"127.0.0.1:{port}: Error" in said, "each, and why"
 
 
+async def test_a_node_that_is_down_and_has_no_replica(moving: Cluster):
+    queue = Queue.from_url(moving.url)
+    assert await queue.enqueue("f")
+    owner = moving.owner("default")
+    owner.kill()
+    for said in (await refused(moving.url), await why(queue)):
+        assert f"redis://127.0.0.1:{owner.port}/0 (slot {moving.slot('default')} of the Cluster)" in said
+        assert "Error 111" in said
+        assert "if it has a replica" in said
+    await queue.disconnect()
+
+
+async def why(queue: Queue) -> str:
+    with pytest.raises(UnreachableError) as unreachable:
+        await queue.enqueue("f")
+    return str(unreachable.value)
+
+
 async def test_a_slot_that_no_node_serves(moving: Cluster):
     slot = moving.slot("default")
     moving.owner("default").client().execute_command("CLUSTER", "DELSLOTS", slot)

@@ -134,8 +134,6 @@ def _tls(text: str) -> str:
         return " (whoever signed its certificate is not trusted here: name the file in ssl_ca_certs=…)"
     if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
         return " (does that port speak TLS? If not, use redis:// for rediss://)"
-    if re.search(r"\b104\b|closed by server|reset by peer", text, re.IGNORECASE):
-        return " (does that port speak TLS? Then use rediss:// for redis://)"
     if "CERTIFICATE_REQUIRED" in text.upper().replace(" ", "_"):
         return " (it wants a certificate of ours: name the files in ssl_certfile=… and ssl_keyfile=…)"
     return ""

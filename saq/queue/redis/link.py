@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -48,6 +49,9 @@ _NOT_TAKEN_OVER = (
     "himport_registry",
 )
 
+
+#: What is heard of one who hangs up.
+_CLOSED = re.compile(r"\b104\b|closed by server|reset by peer", re.IGNORECASE)
 
 #: Parameters that name a file.
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
@@ -145,6 +149,9 @@ class Link:
                 path = self._settings.get(name)
                 if path and not os.path.exists(path):
                     raise redis.exceptions.ConnectionError(f"there is no file {path} for {name}") from error
+            if not self.reached and not self.speaks_tls and _CLOSED.search(str(error)):
+                text = f"{error} (does that port speak TLS? Then use rediss:// for redis://)"
+                raise redis.exceptions.ConnectionError(text) from error
             raise
 
     async def _connect_soon(self, name: str, place: Address) -> AbstractConnection:
