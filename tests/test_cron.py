@@ -129,6 +129,7 @@ def test_cron_job_is_a_dataclass_that_users_subclass() -> None:
         "function": nothing,
         "cron": "* * * * *",
         "unique": True,
+        "queue": None,
         **dict.fromkeys(("timeout", "heartbeat", "retries", "ttl", "kwargs", "meta")),
     }
     assert CronJobOfTheJobs is CronJob

@@ -32,6 +32,8 @@ from saq.job import Job
 
 #: A claim takes so long to bring its jobs, in seconds, give or take: what ends meanwhile makes room for them.
 AHEAD = 0.002
+#: Where there are fewer slots, so many are claimed ahead at the most: a step has a cost of its own.
+MOST_AHEAD = 100
 #: How fast jobs end is measured over so many seconds, at the least.
 WINDOW = 0.005
 #: A job waits so long for a slot, in seconds, before it is given back.
@@ -105,7 +107,7 @@ class Slots:
         now = time.monotonic()
         elapsed = now - self._since
         if elapsed > WINDOW:
-            self._ahead = min(self.count, int(self._ended / elapsed * AHEAD))
+            self._ahead = min(max(self.count, MOST_AHEAD), int(self._ended / elapsed * AHEAD))
             self._ended, self._since = 0, now
         return self._ahead
 

@@ -144,7 +144,7 @@ async def test_slots_reckon_with_what_ended_lately() -> None:
         job._member = b"1:f"  # type: ignore[misc]
         part.take(job)
         part.freed()
-    assert room.ahead == 4, "never more than there are slots"
+    assert 0 < room.ahead <= slots.MOST_AHEAD
     await asyncio.sleep(2 * slots.WINDOW)
     assert room.ahead == 0
     assert room.idle
