@@ -5,6 +5,7 @@ Each is private, as the servers of tests/servers.py are that it consists of, and
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -44,6 +45,9 @@ class SentinelServer(Server):
         if tls:
             self._lines = [*(f"{name.replace('_', '-')} {value}" for name, value in tls.items()), *lines]
             self._lines.insert(0, "tls-replication yes")
+
+    def add(self, line: str) -> None:
+        self._lines = [*self._lines, line]
 
     def _command(self) -> list[str]:
         conf = self.home / "sentinel.conf"
@@ -94,9 +98,15 @@ class Watched:
         if password:
             lines += [f"requirepass {password}", f"sentinel sentinel-pass {password}"]
         self.sentinels = [SentinelServer(kind, lines, tls() if tls else {}) for _ in range(3)]
-        for sentinel in self.sentinels:
+        # They would find each other by themselves, in some seconds.
+        names = {sentinel: secrets.token_hex(20) for sentinel in self.sentinels}
+        for sentinel, name in names.items():
             if password:
                 sentinel.options["requirepass"] = password
+            sentinel.add(f"sentinel myid {name}")
+            for other, its in names.items():
+                if other is not sentinel:
+                    sentinel.add(f"sentinel known-sentinel {service} 127.0.0.1 {self.port_of(other)} {its}")
 
     def port_of(self, server: Server) -> int:
         """The port that clients shall know."""

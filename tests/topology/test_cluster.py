@@ -318,7 +318,7 @@ async def test_another_node_takes_over(how: str, doubled: Cluster, make_queue: M
         assert (job.status, job.result) == (Status.COMPLETE, key)
     await until(lambda: nothing_left(client))
     await until(lambda: names_of(replica).count("saq") == 2)
-    await until(lambda: {"saq-inbox", "saq-leases", "saq-marker"} <= set(names_of(replica)))
+    await until(lambda: {"saq-inbox", "saq-marker"} <= set(names_of(replica)))
 
 
 # -- what is said -------------------------------------------------------------------------------------------
