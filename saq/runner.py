@@ -98,10 +98,10 @@ def run(
     """
     limits = Limits(max_jobs, max_memory)
     several = workers > 1 or reload or limits != NO_LIMITS
-    early = Early(alone=not several)
-    if not quiet:
-        logs.configure(verbose, log_format)
     try:
+        early = Early(alone=not several)  # from here on, to be told to stop is a KeyboardInterrupt
+        if not quiet:
+            logs.configure(verbose, log_format)
         if check:
             sys.exit(check_health(settings))
         work = Work(
