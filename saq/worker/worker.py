@@ -218,6 +218,7 @@ class Worker(Generic[CtxType]):
         #: The parts of `process` calls under way, and how many they are.
         self._by_hand: _Parts | None = None
         self._hands = 0
+        self._ending_by_hand: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._beginning: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -599,7 +600,9 @@ class Worker(Generic[CtxType]):
             if by_hand:
                 self._hands -= 1
                 if self._hands == 0:
-                    await self._end_by_hand(parts)
+                    # Whoever waits for it may be cancelled; it goes on to the end all the same.
+                    self._ending_by_hand = asyncio.create_task(self._end_by_hand(parts), name="saq-end")
+                    await asyncio.shield(self._ending_by_hand)
         return True
 
     async def _dequeue(self) -> tuple[Source, Job | None]:

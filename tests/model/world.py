@@ -305,7 +305,7 @@ class World:
                 self.claims[job.member] = Settlement(
                     job.member, "C", attempts=attempts, started=answer[0], worker=worker
                 )
-            return bool(expected.jobs or expected.verdicts)
+            return bool(expected.jobs or expected.verdicts or want)
 
         self.send(worker, "step", arguments, apply)
 
