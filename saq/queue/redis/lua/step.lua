@@ -44,51 +44,74 @@ local worker, want, lease, max_lost = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[
 local suspect_allowed = ARGV[7] == '1'
 local FIRST_DONE = 9
 
--- An attempt that ends without an outcome goes back into the queue, unless its abort was asked for.
-local function put_back(key, value, head, body)
-  local packed = call('HGET', P .. 'runs', key)
-  if not value or not packed then return '1' end
-  local run, kind, delay = read_run(packed), sub(head, 1, 1), tonumber(sub(head, 2)) or 0
-  if run.abort then
-    finish_one(key, value, 'aborted', run.abort, run)
-    return 'a'
+-- Attempts that end without an outcome go back into the queue, unless their abort was asked for: `indexes` of jobs
+-- in `keys` and `values`. Takes what is to be written together, for they may be a hundred.
+local function put_back(indexes, keys, values, verdicts)
+  local names, behind = {}, 0
+  for n, i in ipairs(indexes) do
+    names[n] = keys[i]
+    local kind = byte(ARGV[FIRST_DONE + 3 * i - 2])
+    if kind == 82 or kind == 85 then behind = behind + 1 end -- R U
   end
-  if kind == 'R' then
-    run.charged = run.charged + 1
-    run.err = body
-    call('HINCRBY', P .. 'stats', 'retried', 1)
-    -- Behind those who have not had a try.
-    run.score = string.format('%.0f', place(split_value(value), take_sequence(1) + 1))
-  elseif kind == 'U' then
-    local known = call('ZSCORE', P .. 'functions', body)
-    if not known then
-      call('ZADD', P .. 'functions', stamp, body)
-    elseif now - known > UNKNOWN_MS then
-      finish_one(key, value, 'failed',
-        'unknown function: no live worker has known ' .. body .. ' for a minute', run)
-      return 'f'
-    elseif now < tonumber(known) then
-      delay = math.min(delay, KNOWN_REST_MS) -- somebody knows it: it need not rest for long
+  local packs = call('HMGET', P .. 'runs', unpack(names))
+  local sequence = behind > 0 and take_sequence(behind) or 0
+  local histories, fresh, ready, later, back, retried = {}, {}, {}, {}, {}, 0
+  for n, i in ipairs(indexes) do
+    local key, value, packed = keys[i], values[i], packs[n]
+    local head, body = ARGV[FIRST_DONE + 3 * i - 2], ARGV[FIRST_DONE + 3 * i - 1]
+    local kind, delay = sub(head, 1, 1), tonumber(sub(head, 2)) or 0
+    local run = value and packed and read_run(packed)
+    verdicts[i] = '1'
+    if not run then
+      -- A damaged queue: there is nothing to put back.
+    elseif run.abort then
+      finish_one(key, value, 'aborted', run.abort, run)
+      verdicts[i], run = 'a', nil
+    elseif kind == 'R' then
+      run.charged = run.charged + 1
+      run.err = body
+      retried = retried + 1
+    elseif kind == 'U' then
+      local known = call('ZSCORE', P .. 'functions', body)
+      if not known then
+        call('ZADD', P .. 'functions', stamp, body)
+      elseif now - known > UNKNOWN_MS then
+        finish_one(key, value, 'failed',
+          'unknown function: no live worker has known ' .. body .. ' for a minute', run)
+        verdicts[i], run = 'f', nil
+      elseif now < tonumber(known) then
+        delay = math.min(delay, KNOWN_REST_MS) -- somebody knows it: it need not rest for long
+      end
+    elseif kind == 'N' then
+      run.attempts = run.attempts - 1
+    else
+      run.err = body
     end
-    -- Behind the others, or it would be the first that the same worker finds.
-    run.score = string.format('%.0f', place(split_value(value), take_sequence(1) + 1))
-  elseif kind == 'N' then
-    run.attempts = run.attempts - 1
-  else
-    run.err = body
+    if run then
+      if kind == 'R' or kind == 'U' then
+        -- Behind those who have not had a try, or the same worker would find it first.
+        sequence = sequence + 1
+        run.score = string.format('%.0f', place(split_value(value), sequence))
+      end
+      if kind == 'R' or kind == 'G' then remember_attempt(run, kind == 'R' and 'retried' or 'returned', body) end
+      if run.attempts == 0 then
+        fresh[#fresh + 1] = key
+      else
+        local m = #histories
+        histories[m + 1], histories[m + 2] = key, pack_run(run)
+      end
+      local list, score = ready, run.score
+      if delay > 0 then list, score = later, string.format('%.0f', now + delay) end
+      list[#list + 1], list[#list + 2] = score, key
+      back[#back + 1] = key
+    end
   end
-  if kind == 'R' or kind == 'G' then remember_attempt(run, kind == 'R' and 'retried' or 'returned', body) end
-  if run.attempts == 0 then
-    call('HDEL', P .. 'runs', key)
-  else
-    call('HSET', P .. 'runs', key, pack_run(run))
-  end
-  if delay > 0 then
-    schedule({ string.format('%.0f', now + delay), key })
-  else
-    call('ZADD', P .. 'queued', run.score, key)
-  end
-  return '1'
+  if retried > 0 then call('HINCRBY', P .. 'stats', 'retried', retried) end
+  if #fresh > 0 then call('HDEL', P .. 'runs', unpack(fresh)) end
+  if #histories > 0 then call('HSET', P .. 'runs', unpack(histories)) end
+  if #ready > 0 then call('ZADD', P .. 'queued', unpack(ready)) end
+  if #later > 0 then schedule(later) end
+  announce(back, 'queued')
 end
 
 -- settle ------------------------------------------------------------------------------------------------
@@ -116,12 +139,11 @@ if #ARGV >= FIRST_DONE then
         ended[n], held[n], statuses[n], suffixes[n], bodies[n] = keys[i], values[i], status, sub(head, 2), ARGV[at + 2]
       end
     else
-      verdicts[i] = put_back(keys[i], values[i], head, ARGV[at + 2])
-      if verdicts[i] == '1' then back[#back + 1] = keys[i] end
+      back[#back + 1] = i
     end
   end
   finish(ended, held, statuses, suffixes, bodies)
-  announce(back, 'queued')
+  if #back > 0 then put_back(back, keys, values, verdicts) end
 end
 
 -- promote what is due, take back what was lost ----------------------------------------------------------

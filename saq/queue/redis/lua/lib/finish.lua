@@ -61,7 +61,7 @@ local function finish(keys, values, statuses, suffixes, bodies)
       if score then drop_record(keys[i]) end
     end
   end
-  local done, failed, by_status = {}, {}, {}
+  local done, failed, failed_keys, failed_bytes, by_status = {}, {}, {}, 0, {}
   local record_name, ended = P .. 'job:', ';c' .. stamp
   for i = 1, count do
     local key, value, status, suffix, body = keys[i], values[i], statuses[i], suffixes[i], bodies[i]
@@ -88,14 +88,14 @@ local function finish(keys, values, statuses, suffixes, bodies)
     if ttl < 0 then
       drop_record(key)
     elseif status == 'failed' then
-      call('SET', record_name .. key, record)
       if ttl > 0 then
-        call('PEXPIRE', record_name .. key, kept_ms(ttl + FOUND_MS / 1000, KEPT_FAILED_MS + FOUND_MS))
+        call('SET', record_name .. key, record, 'PX', kept_ms(ttl + FOUND_MS / 1000, KEPT_FAILED_MS + FOUND_MS))
+      else
+        call('SET', record_name .. key, record)
       end
-      call('ZREM', P .. 'finished', key)
-      call('HINCRBY', P .. 'meta', 'failed_bytes', #record)
-      failed[#failed + 1] = stamp
-      failed[#failed + 1] = key
+      failed_bytes = failed_bytes + #record
+      local n = #failed_keys + 1
+      failed_keys[n], failed[2 * n - 1], failed[2 * n] = key, stamp, key
     else
       if ttl == DEFAULT_TTL then
         call('SET', record_name .. key, record, 'EX', '600')
@@ -119,7 +119,9 @@ local function finish(keys, values, statuses, suffixes, bodies)
     call('ZREMRANGEBYRANK', P .. 'finished', 0, -KEPT_FINISHED - 1)
   end
   if #failed > 0 then
+    call('ZREM', P .. 'finished', unpack(failed_keys))
     call('ZADD', P .. 'failed', unpack(failed))
+    call('HINCRBY', P .. 'meta', 'failed_bytes', failed_bytes)
     local over = call('ZCARD', P .. 'failed') - KEPT_FAILED
     if over > 0 then forget_failed(over) end
     local bytes = tonumber(call('HGET', P .. 'meta', 'failed_bytes'))
