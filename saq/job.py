@@ -120,6 +120,8 @@ class Job:
     _lost: ClassVar[int] = 0
     #: Its attempts that did not end it, as Redis holds them.
     _past: ClassVar[bytes] = b""
+    #: When its claim arrived here (monotonic).
+    _received: ClassVar[float] = 0.0
     #: The fence of the claim that this handle stands for: `<token>:<key>`, or None for a guest.
     _member: ClassVar[bytes | None] = None
     _EXCLUDE_NON_FULL: ClassVar[frozenset[str]] = frozenset(

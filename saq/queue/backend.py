@@ -207,6 +207,13 @@ class Backend(ABC):
         """Renews the lease of a claimed job for so long, and then no more: it ran for longer than it may."""
 
     @abstractmethod
+    async def still_owned(self, job: Job) -> bool:
+        """Whether a job that was claimed some time ago, and has not been started, is still this process's.
+
+        If it is, its lease is renewed. Waits for the server as long as it takes.
+        """
+
+    @abstractmethod
     async def register(self, worker_id: str, info: WorkerInfo, functions: Iterable[str], ttl: float) -> None:
         """Says for ``ttl`` seconds that a worker lives and which functions it knows; 0 takes it back."""
 

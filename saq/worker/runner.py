@@ -47,6 +47,10 @@ UNKNOWN_REST = 1.0
 RENEW_MARGIN = 1.0
 #: Time limits that are looked at so much later than planned (seconds) are looked at once more, as much later.
 LATE = 0.25
+#: … so often at the most.
+LATE_AT_MOST = 20
+#: A job that is started so long after its claim has arrived, in seconds, may have been lost meanwhile.
+OLD = 0.25
 
 
 class Why(enum.Enum):
@@ -163,8 +167,8 @@ class Runner:
         self._patience = patience
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
-        #: Whether the latest look came late and was put off.
-        self._put_off = False
+        #: How many looks in a row came late and were put off.
+        self._put_off = 0
         self._is_async: dict[Callable[..., Any], bool] = {}
         self._unknown: set[str] = set()
         self._idle = asyncio.Event()
@@ -230,6 +234,11 @@ class Runner:
     async def _call_function(self, run: Run, function: Callable[..., Any], context: dict[str, Any]) -> Any:
         job = run.job
         if run.why is not None:
+            raise asyncio.CancelledError
+        # The loop was blocked meanwhile, or the process frozen: it may belong to somebody else.
+        old = time.monotonic() - job._received > OLD and job._received
+        if old and not await self._queue.still_owned(job):
+            await asyncio.sleep(0)  # where it is told so
             raise asyncio.CancelledError
         process = None
         processes = self._processes
@@ -411,7 +420,7 @@ class Runner:
     def _look(self) -> None:
         planned, self._timer, self._timer_at = self._timer_at, None, float("inf")
         now = time.monotonic()
-        self._put_off = now - planned > LATE and not self._put_off
+        self._put_off = self._put_off + 1 if now - planned > LATE and self._put_off < LATE_AT_MOST else 0
         if self._put_off:
             # One job has blocked the loop, or the process was frozen. The others could neither end nor give a
             # heartbeat meanwhile: they get to do so before they are judged.

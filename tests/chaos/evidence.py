@@ -29,7 +29,7 @@ SUSPICIOUS = re.compile(
 #: What a parent says of a child that was neither killed nor ended by a job. One that could not start has said
 #: why; so has one whose parent gave up.
 DIED = re.compile(rf".*died \(exit code (?!-9\)|{CRASH}\)|1\)).*")
-COULD_NOT_START = re.compile(r"^saq: cannot reach|^saq: (OOM|NOREPLICAS|READONLY|ERR)", re.MULTILINE)
+COULD_NOT_START = re.compile(r"A worker cannot start: (cannot reach|OOM|NOREPLICAS|READONLY|ERR)")
 
 
 class Attempt(NamedTuple):
@@ -164,9 +164,9 @@ class Evidence:
             log = process.log()
             self.logs += [f"{process.name}: {found[0]}" for found in SUSPICIOUS.finditer(log)]
             self.logs += [f"{process.name}: {found[0]}" for found in DIED.finditer(log)]
-            failed, said = log.count("died (exit code 1)"), len(COULD_NOT_START.findall(log))
-            if failed > said:
-                self.logs.append(f"{process.name}: {failed} children failed, {said} said why")
+            failed = log.count("died (exit code 1)")
+            if failed and not COULD_NOT_START.search(log):  # a reason is said once for all who share it
+                self.logs.append(f"{process.name}: {failed} children failed, and none said why")
 
     # Views ------------------------------------------------------------------------------------------------
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from redis import Redis
 
-from saq import Status
+from saq import Job, Status
 from saq.queue.redis import RedisQueue
 from tests.servers import Server
 from tests.worker.conftest import Work
@@ -241,6 +242,30 @@ async def test_a_job_is_not_to_blame_for_one_that_blocks_the_loop(client: RedisQ
     innocent = [await enqueue(client, "beats", heartbeat=0.5), await enqueue(client, "ends", timeout=0.5)]
     await enqueue(client, "blocks")
     assert [(await ended(client, job)).result for job in innocent] == ["alive", "in time"]
+
+
+async def test_a_job_that_was_lost_before_it_began_is_not_begun(
+    redis_url: str, client: RedisQueue, work: Work
+) -> None:
+    """It was claimed together with one that blocked the loop, and given to somebody else meanwhile."""
+    raw: Any = Redis.from_url(redis_url)
+    begun: list[int] = []
+
+    async def blocks(ctx: Any) -> None:
+        time.sleep(0.5)  # noqa: ASYNC251 - what should not be done
+        other = next(m for m in raw.zrange("saq:{default}:active", 0, -1) if m.endswith(b":other"))
+        raw.zrem("saq:{default}:active", other)
+        raw.zadd("saq:{default}:queued", {"other": 1})
+
+    async def begins(ctx: Any) -> None:
+        begun.append(ctx["job"].attempts)
+
+    await client.enqueue_many([Job("blocks"), Job("begins", key="other")])
+    await work({"blocks": blocks, "begins": begins}, concurrency=4)
+    assert (await ended(client, "other")).status is Status.COMPLETE
+    assert len(begun) == 1
+    assert begun[0] > 1, "not the attempt that was lost"
+    raw.close()
 
 
 async def test_heartbeats_do_not_extend_the_timeout(client: RedisQueue, work: Work) -> None:

@@ -116,6 +116,7 @@ class Claims:
         quoted = names.quoted(worker)
         arguments: list[Any] = []
         for settlement in done:
+            settlement.job.__dict__["_sent"] = True
             arguments += settlement[2:]
         began = time.monotonic()
         self._claiming += claims > 0
@@ -223,7 +224,16 @@ class Claims:
         if refused:
             await self.step(refused, 0)
         # What was lost meanwhile, by whoever noticed it, is not started.
-        return [job for job in jobs if job._member is not None]
+        jobs = [job for job in jobs if job._member is not None]
+        received = time.monotonic()
+        for job in jobs:
+            job.__dict__["_received"] = received
+        return jobs
+
+    async def still_owned(self, job: Job) -> bool:
+        """Whether a job that was claimed some time ago is still ours. If it is, its lease is renewed."""
+        await self._renew([job])
+        return job._member is not None
 
     async def _renew(self, jobs: list[Job]) -> None:
         """The claim took long to arrive: what is still ours?"""
@@ -237,7 +247,8 @@ class Claims:
         """The keeper of leases, or a message, found jobs that are not ours any more, or shall end."""
         for member in lost:
             job = self._owned(member)
-            if job is not None:
+            # One whose settlement is under way is no more in the list as a rule: the verdict says what it is.
+            if job is not None and "_sent" not in job.__dict__:
                 logger.warning("Lost the lease of %s: another worker may run it", job.info())
                 job._member = None  # type: ignore[misc]
                 self._drop(job)

@@ -76,13 +76,13 @@ class LeaseKeeper:
         loop = asyncio.get_running_loop()
         self._stop = lambda: loop.call_soon_threadsafe(stop.set)
         # A connection that says nothing any more must be given up while there is time for another one.
-        wire = Wire(self._link, "saq-leases", silence=min(SILENCE, self._lease / 3))
+        wire = Wire(self._link, "saq-leases", silence=min(SILENCE, self._lease / 3), pause=self._lease / 20)
         self._leave = lambda place: loop.call_soon_threadsafe(wire.leave, place)
         failing = False
         try:
             while not self._stopping:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), self._lease / 3)
+                    await asyncio.wait_for(stop.wait(), self._lease / (20 if failing else 3))
                     return
                 self._owner.call_soon_threadsafe(self._beats)
                 try:

@@ -36,6 +36,7 @@ from saq.queue.redis.records import (
 from saq.queue.redis.session import Session
 from saq.queue.redis.views import RedisViews
 from saq.queue.redis.waiters import READ_AT_ONCE, Waiters
+from saq.queue.redis.wire import PATIENCE
 from saq.queue.views import Place, Report
 from saq.types import CountKind, DumpType, LoadType, QueueInfo, WorkerInfo
 
@@ -220,6 +221,9 @@ class RedisQueue(Queue):
     def hold(self, job: Job, seconds: float) -> None:
         self._claims.hold(job, seconds)
 
+    async def still_owned(self, job: Job) -> bool:
+        return await self._claims.still_owned(job)
+
     def settle_unstarted(self, job: Job) -> Settlement:
         return self._claims.settle_unstarted(job)
 
@@ -271,15 +275,19 @@ class RedisQueue(Queue):
         for name, value in fields.items():
             setattr(job, name, value)
         if owner is not None:
-            # Here, and not when it is stored: the job lives, whether the server answers or not.
-            owner.__dict__["_beat"] = time.monotonic()
-        where, reason = await self._session.calls.call(
-            "update",
-            encode_key(job.key),
-            owner._member if owner is not None else b"",
-            header,
-            *patch,
-        )
+            # The job lives, whether the server answers or not: it may wait for it as long as a call is tried.
+            owner.__dict__["_beat"] = time.monotonic() + PATIENCE
+        try:
+            where, reason = await self._session.calls.call(
+                "update",
+                encode_key(job.key),
+                owner._member if owner is not None else b"",
+                header,
+                *patch,
+            )
+        finally:
+            if owner is not None:
+                owner.__dict__["_beat"] = time.monotonic()
         if where == b"stale":
             raise StaleError(f"{job.info()} is not owned by this process any more")
         if where == b"missing":

@@ -100,6 +100,7 @@ class Wire:
         push: takes every answer, of a connection that subscribes.
         silence: seconds without an answer after which the connection counts as dead.
         connected: told of each new connection.
+        pause: seconds between two tries, at the most.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class Wire:
         push: Callable[[Any], None] | None = None,
         silence: float = SILENCE,
         connected: Callable[[Wire], None] | None = None,
+        pause: float = 1.0,
     ) -> None:
         self.link = link
         self.name = name
@@ -117,6 +119,7 @@ class Wire:
         self.lost: asyncio.Event = asyncio.Event()
         self._push = push
         self._on_connected = connected
+        self._pause = min(1.0, pause)
         self.silence = silence
         self._pipe: _Pipe | None = None
         self._connection: AbstractConnection | None = None
@@ -329,7 +332,7 @@ class Wire:
                     _unreachable(self.link, error.__cause__ or error, tries, spent)
                 ) from error
             if not moved or tries > 1:  # else it was told where to go
-                await asyncio.sleep(min(1.0, 0.02 * 2 ** min(tries, 10)) * random.uniform(0.5, 1.0))
+                await asyncio.sleep(min(self._pause, 0.02 * 2 ** min(tries, 10)) * random.uniform(0.5, 1.0))
             tries += 1
             try:
                 await self.connect()
