@@ -41,7 +41,7 @@ LOOK_EVERY = 5.0
 #: Seconds beyond its timeout for which the lease of a dequeued job is renewed.
 HOLD_MARGIN = 2.0
 #: `enqueue_many` reads so many jobs ahead of what is sent.
-MANY = 250
+MANY = 200
 
 #: The jobs enqueued by the `batch` blocks around this code, innermost last.
 _batches: contextvars.ContextVar[tuple[list[Job], ...]] = contextvars.ContextVar("saq_batches", default=())

@@ -38,6 +38,8 @@ logger = logging.getLogger("saq")
 LANES = 2
 #: A step settles and claims so many jobs at the most: for 250 the server may need 5 ms, for 100 not 3 …
 STEP_JOBS = 100
+#: One that is not complete counts so many times: a retry, or a failed job's record, costs twice as much.
+UNUSUAL = 2
 #: … and settles so many bytes.
 STEP_BYTES = 262_144
 #: Seconds that a claim under way is waited for at the end.
@@ -307,10 +309,11 @@ class Fetcher:
         done: list[Settlement] = []
         queue, size = self._done, 0
         # A lane takes its share of these as well, or the two would soon go in step and wait for each other.
-        share = self._share(self._slots.ahead)
-        while queue and len(done) < share and size < STEP_BYTES:
+        left = self._share(self._slots.ahead)
+        while queue and left > 0 and size < STEP_BYTES:
             settlement = queue.popleft()
             size += len(settlement.body)
+            left -= 1 if settlement.status is Status.COMPLETE else UNUSUAL
             done.append(settlement)
         return done
 

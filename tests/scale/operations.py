@@ -13,13 +13,17 @@ from typing import Any
 from saq.job import Job, Status
 from saq.queue.redis import RedisQueue
 from saq.queue.redis.outbox import BATCH_JOBS
-from saq.worker.fetcher import STEP_JOBS
+from saq.worker.fetcher import STEP_JOBS, UNUSUAL
 from tests.conformance.helpers import FAR
 from tests.redis.helpers import prefix, session
 from tests.scale.crowd import Crowd
 from tests.worker.support import until
 
 numbers = itertools.count()
+
+
+#: A step settles so many that are not complete.
+UNUSUAL_JOBS = STEP_JOBS // UNUSUAL
 
 
 class Bench:
@@ -113,13 +117,13 @@ async def complete_what_was_updated(at: Bench) -> AsyncIterator[None]:
 
 
 async def fail(at: Bench) -> AsyncIterator[None]:
-    jobs = await at.claimed()
+    jobs = await at.claimed(UNUSUAL_JOBS)
     yield
     await at.queue.step([at.queue.settle(job, Status.FAILED, error="e" * 1_000) for job in jobs], 0)
 
 
 async def fail_when_a_record_is_gone(at: Bench) -> AsyncIterator[None]:
-    jobs = await at.claimed()
+    jobs = await at.claimed(UNUSUAL_JOBS)
     oldest: Any = at.crowd.books.raw.zrange(prefix(at.queue) + b"failed", 0, 0)
     at.crowd.books.raw.delete(prefix(at.queue) + b"job:" + oldest[0])
     yield
@@ -128,27 +132,29 @@ async def fail_when_a_record_is_gone(at: Bench) -> AsyncIterator[None]:
 
 
 async def retry(at: Bench) -> AsyncIterator[None]:
-    jobs = await at.claimed(retries=2)
+    jobs = await at.claimed(UNUSUAL_JOBS, retries=2)
     yield
     await at.queue.step([at.queue.settle_retry(job, "e" * 1_000, 0) for job in jobs], 0)
 
 
 async def retry_later(at: Bench) -> AsyncIterator[None]:
-    jobs = await at.claimed(retries=2)
+    jobs = await at.claimed(UNUSUAL_JOBS, retries=2)
     yield
     await at.queue.step([at.queue.settle_retry(job, "e" * 1_000, 3_600) for job in jobs], 0)
 
 
 async def give_back(at: Bench) -> AsyncIterator[None]:
-    jobs = await at.claimed()
+    jobs = await at.claimed(UNUSUAL_JOBS)
     yield
     await at.queue.step([at.queue.settle_return(job, "cancelled") for job in jobs], 0)
 
 
 async def renew(at: Bench) -> AsyncIterator[None]:
-    jobs = at.held() or await at.claimed(500)
+    at.held() or await at.claimed(500)
+    keeper = session(at.queue).leases
+    assert keeper is not None
     yield
-    await session(at.queue).run("renew", 30_000, *(job._member for job in jobs))
+    await keeper._renew(session(at.queue).wire)
 
 
 async def say_that_thousands_run_for_too_long(at: Bench) -> AsyncIterator[None]:

@@ -29,7 +29,7 @@ logger = logging.getLogger("saq")
 #: Seconds without a beat of the event loop after which its jobs are given up.
 BEAT_LIMIT = 600.0
 #: So many leases are extended in one call.
-BATCH = 250
+BATCH = 150
 
 Found = Callable[[list[bytes], list[tuple[bytes, str]]], None]
 

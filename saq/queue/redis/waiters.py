@@ -20,7 +20,7 @@ from saq.queue.redis.session import Session
 from saq.queue.redis.wire import UnreachableError
 
 #: So many keys are read in one call.
-READ_AT_ONCE = 250
+READ_AT_ONCE = 150
 #: Seconds that a listener stays registered; it registers again well before.
 LISTEN_FOR = 60
 
