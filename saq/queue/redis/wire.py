@@ -232,11 +232,10 @@ class Wire:
             self._watch = None
         if connection is not None:
             connection._close()  # type: ignore[no-untyped-call]
+        why = error or ("disconnected" if self._closed else "closed")
         for future in pipe.waiting:
             if not future.done():
-                future.set_exception(
-                    UnreachableError(f"lost the connection to {self.link.address}: {error or 'closed'}")
-                )
+                future.set_exception(UnreachableError(f"lost the connection to {self.link.address}: {why}"))
         pipe.waiting.clear()
 
     def send(self, *command: Any) -> asyncio.Future[Any]:

@@ -3,23 +3,27 @@
 -- ARGV  channel, seconds, key …
 --@include clock
 local channel, until_ms = ARGV[1], now + tonumber(ARGV[2]) * 1000
-for i = 3, #ARGV do
-  local entry = call('HGET', P .. 'watching', ARGV[i])
+local keys, rows, gone = {}, {}, {}
+for i = 3, #ARGV do keys[i - 2] = ARGV[i] end
+local known = call('HMGET', P .. 'watching', unpack(keys))
+for i, key in ipairs(keys) do
   local last, channels = 0, {}
-  if entry then
-    last = tonumber(string.match(entry, '^%d+'))
+  if known[i] then
+    last = tonumber(string.match(known[i], '^%d+'))
     if last > now then
-      for other in string.gmatch(string.match(entry, ' (.*)$'), '%S+') do
+      for other in string.gmatch(string.match(known[i], ' (.*)$'), '%S+') do
         if other ~= channel then channels[#channels + 1] = other end
       end
     end
   end
   if ARGV[2] ~= '0' then channels[#channels + 1] = channel end
   if #channels == 0 then
-    call('HDEL', P .. 'watching', ARGV[i])
+    gone[#gone + 1] = key
   else
-    call('HSET', P .. 'watching', ARGV[i],
-      string.format('%.0f ', math.max(last, until_ms)) .. table.concat(channels, ' '))
+    local n = #rows
+    rows[n + 1], rows[n + 2] = key, string.format('%.0f ', math.max(last, until_ms)) .. table.concat(channels, ' ')
   end
 end
+if #gone > 0 then call('HDEL', P .. 'watching', unpack(gone)) end
+if #rows > 0 then call('HSET', P .. 'watching', unpack(rows)) end
 return 1
