@@ -94,6 +94,7 @@ async def test_a_worker_says_it_once_and_goes_on(
     async def f(ctx: Any) -> str:
         return "done"
 
+    caplog.set_level(logging.WARNING, "saq.checkup")
     queue = make_queue(redis_url)
     async with running(make_worker(make_queue(redis_url), {"f": f})):
         assert await queue.apply("f", timeout=10) == "done"
