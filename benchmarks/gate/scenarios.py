@@ -14,7 +14,7 @@ from typing import Any
 from saq.job import Job, Status
 from saq.queue.backend import Settlement
 from saq.queue.redis import RedisQueue
-from saq.worker import Worker
+from saq.worker import Worker, slots
 
 Operation = Callable[[RedisQueue, int], Awaitable[None]]
 
@@ -85,13 +85,17 @@ async def _function(ctx: Any, *, number: int) -> int:
 
 
 async def work(queue: RedisQueue, n: int) -> None:
-    """A worker for one job at a time: with more, chance decides how many ends one step brings in."""
+    """A worker for one job at a time, and none ahead: else chance decides how many one step brings in."""
     await _enqueue_many(queue, n)
     worker: Worker[Any] = Worker(
         queue, [("function", _function)], concurrency=1, burst=True, dequeue_timeout=1, max_burst_jobs=n
     )
     worker.SIGNALS = []  # type: ignore[misc]
-    await worker.start()
+    ahead, slots.AHEAD = slots.AHEAD, 0.0
+    try:
+        await worker.start()
+    finally:
+        slots.AHEAD = ahead
 
 
 async def _each_claimed(queue: RedisQueue, n: int) -> AsyncIterator[Job]:
