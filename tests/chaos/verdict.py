@@ -59,8 +59,9 @@ def lost_with_power(evidence: Evidence) -> list[tuple[str, str]]:
 
 @check("every acknowledged job has ended")
 def _nothing_lost(evidence: Evidence) -> Iterator[str]:
+    excused = _replaced_failures(evidence)
     for job, at in evidence.acknowledged().items():
-        if _is_gone(evidence, job) and not _rolled_back(evidence, at):
+        if _is_gone(evidence, job) and not _rolled_back(evidence, at) and job not in excused:
             where = evidence.incomplete.get(job[0])
             yield f"{job[0]} was acknowledged, and {f'is still {where}' if where else 'is nowhere'}"
 
@@ -70,6 +71,25 @@ def _is_gone(evidence: Evidence, job: tuple[str, str]) -> bool:
     if function_of(key) == "unique":  # the record is that of its key's latest life
         return not any(attempt.life == life and attempt.returned for attempt in evidence.attempts[key])
     return key not in evidence.records
+
+
+def _replaced_failures(evidence: Evidence) -> set[tuple[str, str]]:
+    """Lives of unique keys that have failed because their workers died, and whose record that of a later life
+    has replaced: nothing is left of them but that they were counted, and the counters have to say just that."""
+    acknowledged = evidence.acknowledged()
+    gone = {job for job in acknowledged if function_of(job[0]) == "unique" and _is_gone(evidence, job)}
+    failed = evidence.stats.get("failed", 0) - _kept(evidence, Status.FAILED)
+    complete = _kept(evidence, Status.COMPLETE) + _extra_lives(evidence) - evidence.stats.get("complete", 0)
+    return gone if (failed, complete) == (len(gone), _tried(evidence, gone)) else set()
+
+
+def _tried(evidence: Evidence, jobs: set[tuple[str, str]]) -> int:
+    """How many of these have been started."""
+    return sum(any(attempt.life == life for attempt in evidence.attempts[key]) for key, life in jobs)
+
+
+def _kept(evidence: Evidence, status: Status) -> int:
+    return sum(record.status is status for record in evidence.records.values())
 
 
 def _rolled_back(evidence: Evidence, at: float) -> bool:
@@ -318,12 +338,15 @@ def _one_place(evidence: Evidence) -> Iterator[str]:
 
 @check("the counters equal a recount")
 def _counters(evidence: Evidence) -> Iterator[str]:
+    replaced = _replaced_failures(evidence)
     for status in (Status.COMPLETE, Status.FAILED, Status.ABORTED):
-        kept = sum(record.status is status for record in evidence.records.values())
+        kept = _kept(evidence, status)
+        if status is Status.FAILED:
+            kept += len(replaced)
         if status is Status.COMPLETE:
             if evidence.lossy:
                 continue  # the lives of unique keys are not all known
-            kept += _extra_lives(evidence)
+            kept += _extra_lives(evidence) - _tried(evidence, replaced)
         counted = evidence.stats.get(status.value, 0)
         if kept != counted:
             yield f"{counted} jobs were counted as {status.value}, and {kept} are"
