@@ -75,7 +75,7 @@ def _is_gone(evidence: Evidence, job: tuple[str, str]) -> bool:
 
 def _replaced_failures(evidence: Evidence) -> set[tuple[str, str]]:
     """Lives of unique keys that have failed because their workers died, and whose record that of a later life
-    has replaced: nothing is left of them but that they were counted, and the counters have to say just that."""
+    has replaced: nothing is left of them but that they were counted, and the counters must say that."""
     acknowledged = evidence.acknowledged()
     gone = {job for job in acknowledged if function_of(job[0]) == "unique" and _is_gone(evidence, job)}
     failed = evidence.stats.get("failed", 0) - _kept(evidence, Status.FAILED)
