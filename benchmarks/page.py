@@ -232,12 +232,11 @@ def readme_part(figures: Figures, pictures: dict[str, tuple[str, str]], docs: st
         if cells and cells[0] is not None:
             said = [MISSING if cell is None else text(cell) for cell in cells]
             lines.append(f"| {title} | **{said[0]}** | {' | '.join(said[1:])} |")
-    lost = len(report.losses(figures))
     reached = [t.reached(r.figure.median) for t in TARGETS if (r := t.read(figures)) is not None]
     lines += [
         "",
         f"[The whole report]({docs}/benchmarks.md) has all contenders, with their defaults too, the spread "
-        f"of each figure, {lost} figures in which somebody else is better, and how many of the numbers we "
+        "of each figure, where somebody else is better, and how many of the numbers we "
         f"set out to reach are reached: {sum(reached)} of {len(reached)}. Make it yourself:",
         "",
         f"    {command(figures)}",
