@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from saq import _speedups
+from saq.arguments import port
 from saq.version import __version__
 
 
@@ -98,7 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=_settings,
         help="settings whose queue the web interface shows, too; may be repeated",
     )
-    parser.add_argument("--port", type=_port, default=8080, help="of the web interface [8080]")
+    parser.add_argument("--port", type=port, default=8080, help="of the web interface [8080]")
     parser.add_argument(
         "--host",
         default="127.0.0.1",
@@ -111,7 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--metrics-port",
-        type=_port,
+        type=port,
         help="serve /metrics (Prometheus), /ready and /health on this port; "
         "with --workers, each process on the next one",
     )
@@ -164,12 +165,6 @@ def _settings(text: str) -> str:
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
-    return int(text)
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 0 <= int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
     return int(text)
 
 

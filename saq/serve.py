@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from saq import logs
+from saq.arguments import port
 from saq.errors import MissingDependencyError, SaqError, SettingsError
 from saq.logs import hide_secrets
 from saq.queue.base import Queue
@@ -44,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "settings", nargs="+", help="paths of the settings that name the queues: module.settings"
     )
-    parser.add_argument("--port", type=_port, default=8080, help="where it listens [8080]; 0 is any free one")
+    parser.add_argument("--port", type=port, default=8080, help="where it listens [8080]; 0 is any free one")
     parser.add_argument(
         "--host", default="127.0.0.1", help="[127.0.0.1]; another address needs AUTH_PASSWORD or --insecure"
     )
@@ -60,12 +61,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--verbose", "-v", action="count", default=0, help="once: what happens; twice: everything"
     )
     return parser
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 0 <= int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
-    return int(text)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+from saq.arguments import port
 from saq.demo.show import INTERRUPTED, Demo, LogLines, Plan
 from saq.demo.work import Found, find_files
 from saq.errors import SaqError
@@ -61,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="saq demo", description=DESCRIPTION)
     parser.add_argument("folder", nargs="?", default=".", help="whose files to work through [.]")
     parser.add_argument("--once", action="store_true", help="end when all jobs are done")
-    parser.add_argument("--port", type=_port, default=8080, help="of the web page, if it is free [8080]")
+    parser.add_argument("--port", type=port, default=8080, help="of the web page, if it is free [8080]")
     parser.add_argument("--concurrency", type=_count, default=10, help="how many jobs run at once [10]")
     parser.add_argument("--files", type=_count, default=2000, help="how many files at the most [2000]")
     parser.add_argument("--rows", type=_count, default=12, help="how many of them to show [12]")
@@ -73,12 +74,6 @@ def build_parser() -> argparse.ArgumentParser:
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
-    return int(text)
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
     return int(text)
 
 
