@@ -676,7 +676,7 @@ class _Parts:
             self.slots,
             source.share.weight,
             source.share.limit,
-            look_every=min(LOOK_EVERY, max(worker._lease / 3 - SERVER_TICK, 0.01)),
+            look_every=min(LOOK_EVERY, max(worker._lease / 4 - SERVER_TICK, 0.01)),
             idle_limit=worker.dequeue_timeout if worker.burst else None,
             drained=self._on_drained,
             stepped=source.watch.stepped if source.watch is not None else None,

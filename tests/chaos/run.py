@@ -79,6 +79,8 @@ class Run:
     def _worker(self, number: int, urls: dict[str, str]) -> Process:
         variant = VARIANTS[number]
         environment = {**urls, VARIANT: str(number), "SAQ_NO_SPEEDUPS": "" if variant.speedups else "1"}
+        if not variant.speedups:
+            environment["SAQ_REQUIRE_SPEEDUPS"] = ""  # whoever requires them means the tests beside this run
         command = ["tests.chaos.worker", str(number)]
         if variant.processes:
             command = ["saq", "tests.chaos.worker.settings", "--workers", str(variant.processes)]

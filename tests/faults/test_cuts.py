@@ -166,7 +166,7 @@ async def test_each_connection_may_be_lost_while_a_job_runs(
     runs = Runs()
     queue = make_queue(proxy.url)
     queue._session.wire.silence = 0.2
-    await work(runs.functions, queue=queue, lease=1.5, concurrency=2)
+    await work(runs.functions, queue=queue, lease=2.0, concurrency=2)
     await idle(client)
     held = await enqueue(client, "held", timeout=0)
     await runs.started.wait()
@@ -176,7 +176,7 @@ async def test_each_connection_may_be_lost_while_a_job_runs(
     assert (await ended(client, beside)).result == "quick"
     # Longer than the lease: it must be renewed on a connection that works.
     began = await client.server_time()
-    await until(lambda: later(client, began + 2.0))
+    await until(lambda: later(client, began + 2.5))
     assert await client.sweep() == []
     runs.go_on.set()
     assert (await ended(client, held)).result == "held"

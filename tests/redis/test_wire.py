@@ -175,6 +175,16 @@ async def test_a_server_that_does_not_answer_counts_as_away(make_server: MakeSer
     await queue.disconnect()
 
 
+async def test_a_server_that_only_accepts_counts_as_away_as_soon_as_one_that_fell_silent():
+    """Whoever renews leases has to find another way while there is time."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        queue = Queue.from_url(f"redis://127.0.0.1:{deaf.getsockname()[1]}")
+        session(queue).wire.silence = 0.1
+        with pytest.raises(UnreachableError, match="no answer for 0.1 s"):
+            await asyncio.wait_for(queue.connect(), 3)
+        await queue.disconnect()
+
+
 # -- no server, or none for us ------------------------------------------------------------------------------
 
 

@@ -14,8 +14,12 @@ from saq import Job, Queue, Worker
 from saq.queue.redis import RedisQueue
 
 
-async def until(condition: Callable[[], Any | Awaitable[Any]], timeout: float = 10.0) -> Any:
-    """Waits until a condition holds, and returns what it said. For what no event tells of."""
+async def until(
+    condition: Callable[[], Any | Awaitable[Any]], timeout: float = 10.0, why: Callable[[], str] = str
+) -> Any:
+    """Waits until a condition holds, and returns what it said. For what no event tells of.
+
+    If it does not come about, ``why`` may tell more."""
     deadline = time.monotonic() + timeout
     while True:
         held = condition()
@@ -23,7 +27,7 @@ async def until(condition: Callable[[], Any | Awaitable[Any]], timeout: float = 
             held = await held
         if held:
             return held
-        assert time.monotonic() < deadline, f"this did not come about in {timeout:g} s"
+        assert time.monotonic() < deadline, f"this did not come about in {timeout:g} s {why()}"
         await asyncio.sleep(0.005)
 
 

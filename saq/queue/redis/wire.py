@@ -98,7 +98,7 @@ class Wire:
         link: how to reach the server.
         name: what it is for; shown by CLIENT LIST.
         push: takes every answer, of a connection that subscribes.
-        silence: seconds without an answer after which the connection counts as dead.
+        silence: seconds without an answer after which the connection counts as dead, while it is made as well.
         connected: told of each new connection.
         pause: seconds between two tries, at the most.
     """
@@ -170,13 +170,17 @@ class Wire:
     async def _connect(self) -> None:
         self._leaving = False
         try:
-            connection = await self.link.open(self.name)
+            # While hands are shaken as well: who renews leases has no time for a server that only accepts.
+            async with asyncio.timeout(self.silence):
+                connection = await self.link.open(self.name)
         except UnreachableError:
             self.link.errors["connect"] += 1
             raise
         # uvloop says RuntimeError of a socket that breaks while hands are shaken.
         except (OSError, RuntimeError, redis.exceptions.RedisError) as error:
             self.link.errors["connect"] += 1
+            if isinstance(error, TimeoutError) and not str(error):
+                error = TimeoutError(f"no answer for {self.silence:g} s")
             raise UnreachableError(_unreachable(self.link, error)) from error
         except asyncio.CancelledError:
             if self._closed:  # it is not its callers who were cancelled
