@@ -98,7 +98,8 @@ class Wire:
         link: how to reach the server.
         name: what it is for; shown by CLIENT LIST.
         push: takes every answer, of a connection that subscribes.
-        silence: seconds without an answer after which the connection counts as dead, while it is made as well.
+        silence: seconds without an answer after which the connection counts as dead; to be made, it has as
+            long.
         connected: told of each new connection.
         pause: seconds between two tries, at the most.
     """
