@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 
@@ -52,6 +52,16 @@ def speedups() -> str:
     if compiled is None:
         return "none"
     return f"{'compiled' if compiled else 'uncompiled'} ({_speedups.FILE})"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Jobs fail here with text that no encoding takes, and a report has to reach another process."""
+    report = yield
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
 
 
 @pytest.fixture(scope="session")

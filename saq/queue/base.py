@@ -120,14 +120,14 @@ class Queue(Backend):
     def _make_job(self, job_or_func: str | Job, kwargs: dict[str, Any]) -> Job:
         if isinstance(job_or_func, Job):
             job = job_or_func
-            for name in [name for name in kwargs if name in JOB_FIELDS]:
+            for name in JOB_FIELDS.intersection(kwargs):
                 setattr(job, name, kwargs.pop(name))
             if kwargs:
                 job.kwargs = {**(job.kwargs or {}), **kwargs}
         elif JOB_FIELDS.isdisjoint(kwargs):
             job = Job(job_or_func, kwargs or None)
         else:
-            fields = {name: kwargs.pop(name) for name in list(kwargs) if name in JOB_FIELDS}
+            fields = {name: kwargs.pop(name) for name in JOB_FIELDS.intersection(kwargs)}
             if kwargs:
                 fields["kwargs"] = {**(fields.get("kwargs") or {}), **kwargs}
             job = Job(job_or_func, **fields)

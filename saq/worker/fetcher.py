@@ -288,8 +288,10 @@ class Fetcher:
             # What is there cannot be taken now. Waiting for the marker would find it set by ourselves.
             wait = min(wait, self._look_every) if wait is not None else self._look_every
         else:
-            # What was claimed comes first: it may be done, and settled, before this one waits again.
-            asyncio.get_running_loop().call_soon(self._hungry.set)
+            # What was claimed comes first: it may be done, and settled, before this one waits again. Its task
+            # takes a turn of the loop, its settlement another; what is written goes out at the end of that.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._hungry.set)
         if wait is not None:
             self._look_in(wait)
 
@@ -363,6 +365,9 @@ class Fetcher:
                 continue
             finally:
                 self._listening = False
+            if self._claiming:
+                # What was planned while it waited is out of date: the jobs that it brings run first.
+                self._hungry.clear()
             self._take(step, wanted, promised)
             part.rested = part.rested + timeout if slots.idle and slots.claims == before else 0.0
             if self._idle_limit is not None and slots.rested >= self._idle_limit and self._drained:
