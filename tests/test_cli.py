@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -20,6 +19,7 @@ import saq as package
 from saq import Job, Status
 from saq.cli import VERBS, build_parser
 from saq.queue.redis import RedisQueue
+from tests.ports import free_port
 from tests.processes import APP, Command, saq
 from tests.worker.support import ended, enqueue, took, until
 
@@ -134,17 +134,11 @@ async def test_wrong_words_end_with_2_and_one_clear_line(words: list[str], says:
     assert len([line for line in text.splitlines() if line.startswith("saq: ")]) == 1
 
 
-def _nobodys_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.parametrize("words", [[], ["--workers", "2"], ["--check"]], ids=" ".join)
 async def test_an_unreachable_server_ends_with_1_and_says_which_and_how_to_start_one(
     words: list[str], start: Start
 ) -> None:
-    port = _nobodys_port()
+    port = free_port()
     command = start(APP, *words, url=f"redis://user:secret@127.0.0.1:{port}")
     async with took(at_most=15.0):
         assert await command.end() == 1, command.text()
@@ -219,7 +213,7 @@ async def test_repair_explains_itself_and_its_exit_codes(start: Start) -> None:
     wrong = start("repair", "nowhere.at.all")
     assert await wrong.end() == 2
     assert wrong.text().startswith("saq repair: cannot import 'nowhere.at'")
-    away = start("repair", APP, url=f"redis://127.0.0.1:{_nobodys_port()}")
+    away = start("repair", APP, url=f"redis://127.0.0.1:{free_port()}")
     assert await away.end() == 1
     assert "cannot reach Redis at" in away.text()
     assert "Traceback" not in away.text()

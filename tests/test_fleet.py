@@ -18,6 +18,7 @@ import pytest
 from saq import Job, Status
 from saq.queue.redis import RedisQueue
 from tests.conftest import MakeServer
+from tests.ports import free_port
 from tests.processes import APP, Command, saq
 from tests.worker.support import ended, enqueue, took, until
 
@@ -640,9 +641,7 @@ async def test_reload_starts_again_when_files_change_also_after_a_mistake(
 
 async def test_the_web_page_is_there_again_after_a_rolling_restart(client: RedisQueue, start: Start) -> None:
     pytest.importorskip("saq.web.aiohttp", exc_type=ImportError)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
 
     async def is_served() -> bool:
         try:
@@ -672,9 +671,7 @@ async def test_the_web_page_is_there_again_after_a_rolling_restart(client: Redis
 
 async def test_a_process_that_listens_is_replaced_when_it_has_ended() -> None:
     """Two of them cannot share the port; the others are replaced before they end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     parent = Command("-m", "tests.listening", str(port))
     try:
         await until(lambda: sorted(parent.text().split("\n")) == ["", "begun 0", "begun 1"], timeout=20)

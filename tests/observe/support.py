@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import urllib.error
 import urllib.request
-from contextlib import closing
 from typing import Any, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -79,18 +77,3 @@ def fetch(url: str, accept: str = "", timeout: float = 10.0) -> Answer:
 async def get(url: str, accept: str = "") -> Answer:
     """A GET that leaves the loop free."""
     return await asyncio.to_thread(fetch, url, accept)
-
-
-def free_ports(count: int) -> int:
-    """The first of so many ports in a row that nobody listens on at present."""
-    while True:
-        with closing(socket.socket()) as probe:
-            probe.bind(("127.0.0.1", 0))
-            first = int(probe.getsockname()[1])
-        try:
-            for port in range(first, first + count):
-                with closing(socket.socket()) as probe:
-                    probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError):
-            continue
-        return first

@@ -28,7 +28,8 @@ from saq.settings import check
 from saq.worker.process import LAST_MOMENT
 from saq.worker.supervisor import KILL_AFTER
 from saq.worker.worker import DELIVERY_PATIENCE
-from tests.observe.support import free_ports, get
+from tests.observe.support import get
+from tests.ports import free_ports
 from tests.processes import ROOT, Command
 from tests.test_cli import registered
 from tests.worker.support import until

@@ -20,7 +20,8 @@ from saq.queue.redis import RedisQueue
 from saq.web.app import WebApp
 from saq.web.http import Request
 from tests.conftest import MakeServer
-from tests.observe.support import Answer, free_ports, get
+from tests.observe.support import Answer, get
+from tests.ports import free_ports
 from tests.processes import APP, ROOT
 from tests.test_cli import Start, registered
 from tests.worker.conftest import MakeQueue

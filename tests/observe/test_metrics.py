@@ -21,7 +21,8 @@ from saq.observe.monitor import Monitor, monitor_of
 from saq.observe.server import MOST_REQUESTS, serve
 from saq.queue.redis import RedisQueue
 from tests.conftest import MakeServer
-from tests.observe.support import Answer, free_ports, get
+from tests.observe.support import Answer, get
+from tests.ports import free_ports
 from tests.processes import APP, Command
 from tests.test_cli import Start, registered
 from tests.worker.conftest import MakeQueue

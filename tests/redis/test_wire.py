@@ -29,6 +29,7 @@ from tests.conformance.helpers import (
     turns,
 )
 from tests.conftest import MakeServer
+from tests.ports import free_port
 from tests.redis.helpers import calls, session, snapshot
 from tests.servers import Server
 
@@ -186,12 +187,6 @@ async def test_a_server_that_only_accepts_counts_as_away_as_soon_as_one_that_fel
 
 
 # -- no server, or none for us ------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_a_server_that_is_not_there_is_told_at_once_and_with_advice():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections import Counter
 from typing import Any
 
@@ -16,6 +15,7 @@ from saq.queue.redis import RedisQueue, checkup
 from tests.conformance.helpers import all_keys, listening, turns
 from tests.conftest import SERVER_KIND, MakeServer
 from tests.faults.proxy import Cut, proxied
+from tests.ports import free_port
 from tests.redis.helpers import prefix
 from tests.servers import Server
 from tests.worker.conftest import MakeQueue, Work
@@ -155,12 +155,6 @@ async def test_a_server_that_is_away_is_asked_calmly_and_that_is_said_once(
     assert 1 <= len(said) <= 6, said
     server.start()
     assert await client.apply("nothing", timeout=10) == "well"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.skipif(SERVER_KIND == "redis62", reason="it cannot be told its port within a cluster")

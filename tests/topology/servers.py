@@ -17,7 +17,8 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from tests.conftest import SERVER_KIND
-from tests.servers import Server, find_server, free_port, server_version
+from tests.ports import free_port
+from tests.servers import Server, find_server, server_version
 
 #: Milliseconds without an answer after which sentinels, or the nodes of a Cluster, take a server for dead.
 DOWN_AFTER = 500

@@ -15,7 +15,8 @@ from saq import Job, Status
 from saq.errors import ServerError
 from saq.queue.base import Queue
 from saq.queue.redis import RedisQueue, RefusedError, UnreachableError
-from tests.servers import Server, free_port
+from tests.ports import free_port
+from tests.servers import Server
 from tests.topology.conftest import MakeQueue, Work
 from tests.topology.operations import use_by_hand, work_and_wait
 from tests.topology.servers import Cluster, Move

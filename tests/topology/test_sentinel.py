@@ -16,7 +16,8 @@ from saq.queue.base import Queue
 from saq.queue.redis import RedisQueue, UnreachableError
 from saq.queue.redis.sentinel import SentinelLink
 from tests.conftest import MakeServer
-from tests.servers import Server, free_port
+from tests.ports import free_port
+from tests.servers import Server
 from tests.topology.conftest import MakeQueue, Work
 from tests.topology.operations import use_by_hand, work_and_wait
 from tests.topology.servers import SentinelServer, Watched

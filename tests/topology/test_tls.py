@@ -15,7 +15,8 @@ import trustme
 
 from saq.queue.base import Queue
 from saq.queue.redis import RedisQueue, UnreachableError
-from tests.servers import Server, ServerNotFound, find_server, free_port, server_version
+from tests.ports import free_port
+from tests.servers import Server, ServerNotFound, find_server, server_version
 from tests.topology.conftest import MakeQueue
 from tests.topology.operations import use_by_hand, work_and_wait
 from tests.topology.servers import Cluster, Watched

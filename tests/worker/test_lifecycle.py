@@ -774,10 +774,11 @@ async def _active(client: RedisQueue, count: int) -> bool:
 async def test_a_signal_stops_a_worker_and_its_job_is_given_back(
     number: signal.Signals, client: RedisQueue, start: Start
 ) -> None:
-    worker = start()
+    worker = start("-v")
     job = await enqueue(client, "wait", seconds=60, timeout=0)
     await active(client)
     worker.send(number)
+    await worker.says(number.name)
     await client.enqueue("add", a=1, b=2)
     async with took(at_most=5.0):
         assert await worker.end() == 0

@@ -115,9 +115,11 @@ class Link:
     def _url(self, place: Address) -> str:
         return f"{self._scheme}://{written(place)}/{self._settings.get('db') or 0}"
 
-    async def open(self, name: str) -> AbstractConnection:
-        """A new connection, hands shaken. Raises what redis-py raises, or ``UnreachableError``."""
-        return await self._connect(name)
+    async def open(self, name: str, within: float) -> AbstractConnection:
+        """A new connection, hands shaken ``within`` so many seconds.
+
+        Raises what redis-py raises, or ``UnreachableError``."""
+        return await self._connect_within(within, name)
 
     async def _connect(self, name: str, place: Address | None = None) -> AbstractConnection:
         settings = self._settings
@@ -127,20 +129,26 @@ class Link:
             settings = settings | {"client_name": name}
         connection = self._connection_class(**settings)
         try:
-            with self._explained():
-                await connection.connect()  # type: ignore[no-untyped-call]
+            await connection.connect()  # type: ignore[no-untyped-call]
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
         return connection
 
+    async def _connect_within(
+        self, seconds: float, name: str, place: Address | None = None
+    ) -> AbstractConnection:
+        with self._explained(seconds):
+            async with asyncio.timeout(seconds):
+                return await self._connect(name, place)
+
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Says of a failure what redis-py does not."""
+    def _explained(self, seconds: float) -> Iterator[None]:
+        """Says of a failure what redis-py does not, or a limit of so many seconds."""
         try:
             yield
         except (TimeoutError, redis.exceptions.TimeoutError) as error:
-            text = str(error) or f"no answer for {ASK_TIMEOUT:g} s"
+            text = str(error) or f"no answer for {seconds:g} s"
             if self.speaks_tls and "TLS" not in text:
                 text += " (does that port speak TLS? If not, use redis:// for rediss://)"
             raise redis.exceptions.TimeoutError(text) from None
@@ -154,16 +162,10 @@ class Link:
                 raise redis.exceptions.ConnectionError(text) from error
             raise
 
-    async def _connect_soon(self, name: str, place: Address) -> AbstractConnection:
-        """The same where another server may take the place of this one: it is not waited for for long."""
-        with self._explained():
-            async with asyncio.timeout(ASK_TIMEOUT):
-                return await self._connect(name, place)
-
     @asynccontextmanager
     async def visit(self, place: Address | None = None) -> AsyncIterator[AbstractConnection]:
         """A connection for one question."""
-        with self._explained():
+        with self._explained(ASK_TIMEOUT):
             async with asyncio.timeout(ASK_TIMEOUT):
                 connection = await self._connect("saq-ask", place)
                 try:

@@ -25,7 +25,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedConnec
 
 from saq.errors import ServerError, UsageError
 from saq.queue.redis.answers import TRANSIENT, UnreachableError, reason
-from saq.queue.redis.link import Address, Link, ask, ask_all, written
+from saq.queue.redis.link import ASK_TIMEOUT, Address, Link, ask, ask_all, written
 from saq.queue.redis.wire import Wire
 
 logger = logging.getLogger("saq")
@@ -70,11 +70,12 @@ class SentinelLink(Link):
             return f"{self._url(self.place)} (primary of {self.service!r})"
         return f"{self._scheme}+sentinel://{','.join(self._sentinels)}/{self.service}"
 
-    async def open(self, name: str) -> AbstractConnection:
+    async def open(self, name: str, within: float) -> AbstractConnection:
         self.place = None
         place = await self._find()
         self.place = place
-        connection = await self._connect_soon(name, place)
+        # Another server may take its place: it is not waited for for long.
+        connection = await self._connect_within(min(within, ASK_TIMEOUT), name, place)
         try:
             role = await _role(connection)
             if role != "master":
@@ -145,11 +146,11 @@ class _AnySentinel(Link):
     def address(self) -> str:
         return ", ".join(name for name, _ in self._sentinels)
 
-    async def open(self, name: str) -> AbstractConnection:
+    async def open(self, name: str, within: float) -> AbstractConnection:
         failures = {}
         for where, link in random.sample(self._sentinels, len(self._sentinels)):
             try:
-                return await link.open(name)
+                return await link.open(name, within)
             except (OSError, RuntimeError, redis.exceptions.RedisError) as error:
                 failures[where] = reason(error)
         raise UnreachableError("; ".join(f"{where}: {why}" for where, why in failures.items()))

@@ -171,17 +171,14 @@ class Wire:
     async def _connect(self) -> None:
         self._leaving = False
         try:
-            # While hands are shaken as well: who renews leases has no time for a server that only accepts.
-            async with asyncio.timeout(self.silence):
-                connection = await self.link.open(self.name)
+            # Who renews leases has no time for a server that accepts and says nothing.
+            connection = await self.link.open(self.name, self.silence)
         except UnreachableError:
             self.link.errors["connect"] += 1
             raise
         # uvloop says RuntimeError of a socket that breaks while hands are shaken.
         except (OSError, RuntimeError, redis.exceptions.RedisError) as error:
             self.link.errors["connect"] += 1
-            if isinstance(error, TimeoutError) and not str(error):
-                error = TimeoutError(f"no answer for {self.silence:g} s")
             raise UnreachableError(_unreachable(self.link, error)) from error
         except asyncio.CancelledError:
             if self._closed:  # it is not its callers who were cancelled
