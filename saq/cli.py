@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from saq import _speedups
-from saq.arguments import port
+from saq.arguments import add_web_options, port
 from saq.version import __version__
 
 
@@ -91,25 +91,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--verbose", "-v", action="count", default=0, help="once: what happens; twice: everything"
     )
-    parser.add_argument("--web", action="store_true", help="serve the web interface as well")
-    parser.add_argument(
-        "--extra-web-settings",
-        "-e",
-        action="append",
-        type=_settings,
-        help="settings whose queue the web interface shows, too; may be repeated",
-    )
-    parser.add_argument("--port", type=port, default=8080, help="of the web interface [8080]")
-    parser.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="of the web interface [127.0.0.1]; another address needs AUTH_PASSWORD or --insecure",
-    )
-    parser.add_argument(
-        "--insecure",
-        action="store_true",
-        help="serve the web interface without a password anywhere",
-    )
     parser.add_argument(
         "--metrics-port",
         type=port,
@@ -150,6 +131,16 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="watch this folder instead of the current one; may be repeated",
     )
+    group = parser.add_argument_group("the web interface")
+    group.add_argument("--web", action="store_true", help="serve it beside the worker")
+    group.add_argument(
+        "--extra-web-settings",
+        "-e",
+        action="append",
+        type=_settings,
+        help="settings whose queues it shows, too; may be repeated",
+    )
+    add_web_options(group)
     parser.add_argument("--version", action="version", version=version())
     return parser
 
@@ -197,6 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         port=options.port,
         host=options.host,
         insecure=options.insecure,
+        read_only=options.read_only,
+        redact=options.redact,
         metrics_port=options.metrics_port,
         metrics_host=options.metrics_host,
         check=options.check,

@@ -43,6 +43,8 @@ class Work(NamedTuple):
     port: int
     host: str
     insecure: bool
+    read_only: bool
+    redact: str | None
     metrics_port: int | None
     metrics_host: str
     limits: Limits
@@ -58,6 +60,8 @@ class Work(NamedTuple):
             self.insecure,
             self._metrics_port(slot),
             self.metrics_host,
+            read_only=self.read_only,
+            redact=self.redact,
             limits=self.limits,
             parent=parent,
         )
@@ -79,6 +83,8 @@ def run(
     port: int = 8080,
     host: str = "127.0.0.1",
     insecure: bool = False,
+    read_only: bool = False,
+    redact: str | None = None,
     metrics_port: int | None = None,
     metrics_host: str = "127.0.0.1",
     check: bool = False,
@@ -114,6 +120,8 @@ def run(
             port,
             host,
             insecure,
+            read_only,
+            redact,
             metrics_port,
             metrics_host,
             limits,

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
-import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from saq import logs
-from saq.arguments import port
-from saq.errors import MissingDependencyError, SaqError, SettingsError
+from saq.arguments import add_web_options
+from saq.errors import MissingDependencyError, SaqError
 from saq.logs import hide_secrets
 from saq.queue.base import Queue
-from saq.settings import import_settings, queues_of
+from saq.settings import import_function, import_settings, queues_of
 from saq.worker.process import run_loop
 
 DESCRIPTION = """\
@@ -45,18 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "settings", nargs="+", help="paths of the settings that name the queues: module.settings"
     )
-    parser.add_argument("--port", type=port, default=8080, help="where it listens [8080]; 0 is any free one")
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="[127.0.0.1]; another address needs AUTH_PASSWORD or --insecure"
-    )
-    parser.add_argument("--insecure", action="store_true", help="without a password, too")
-    parser.add_argument("--read-only", action="store_true", help="nothing may be changed")
-    parser.add_argument(
-        "--redact",
-        metavar="FUNCTION",
-        help="path of a function(name, value, job) that hides or replaces arguments, results, meta and "
-        "errors: saq.web.redact.secrets, saq.web.redact.everything, or your own",
-    )
+    add_web_options(parser.add_argument_group("the web interface"))
     parser.add_argument(
         "--verbose", "-v", action="count", default=0, help="once: what happens; twice: everything"
     )
@@ -77,21 +64,6 @@ def main(arguments: Sequence[str]) -> int:
         print(hide_secrets(f"saq web: {error}"), file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     return 0
-
-
-def import_function(path: str) -> Callable[..., Any]:
-    """The function at a dotted path. Raises ``SettingsError``."""
-    module_path, _, name = path.strip().rpartition(".")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        found = getattr(importlib.import_module(module_path), name)
-    except Exception as error:
-        raise SettingsError(f"cannot import {path!r}: {type(error).__name__}: {error}") from error
-    if not callable(found):
-        raise SettingsError(f"{path} is not a function: {type(found).__name__}")
-    function: Callable[..., Any] = found
-    return function
 
 
 async def _serve(queues: Sequence[Queue], options: argparse.Namespace, redact: Any) -> None:

@@ -10,6 +10,7 @@ import importlib
 import inspect
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, cast
 
 from saq.errors import SettingsError
@@ -72,6 +73,21 @@ def check(settings: dict[str, Any], path: str = "settings") -> SettingsDict:
     if checked.get("queue") is None and checked.get("queues") is None:
         checked["queue"] = Queue.from_url(DEFAULT_URL)
     return cast(SettingsDict, checked)
+
+
+def import_function(path: str) -> Callable[..., Any]:
+    """The function at a dotted path. Raises ``SettingsError``."""
+    module_path, _, name = path.strip().rpartition(".")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module_path), name)
+    except Exception as error:
+        raise SettingsError(f"cannot import {path!r}: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise SettingsError(f"{path} is not a function: {type(found).__name__}")
+    function: Callable[..., Any] = found
+    return function
 
 
 def queues_of(settings: SettingsDict) -> list[Queue]:

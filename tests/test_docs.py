@@ -89,7 +89,7 @@ async def test_the_test_of_the_guide_passes(tmp_path: Path):
 #: The floors of the house, the lowest first. A module may import what is on a lower floor, and what is in its
 #: own room; not what is beside it.
 FLOORS = [
-    ["saq.arguments", "saq.errors", "saq.logs", "saq.types", "saq.utils", "saq.version"],
+    ["saq.arguments", "saq.errors", "saq.listening", "saq.logs", "saq.types", "saq.utils", "saq.version"],
     ["saq._speedups", "saq.cron"],
     ["saq.serializer"],
     ["saq.job"],

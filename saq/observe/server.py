@@ -9,7 +9,6 @@ It serves figures, and the names of queues and functions, to whoever reaches it;
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import logging
 import socket
@@ -21,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
 
 from saq.errors import UsageError
+from saq.listening import CANNOT_LISTEN, cannot_listen, url_of
 from saq.observe import health, metrics
 from saq.observe.monitor import Monitor
 
@@ -36,6 +36,8 @@ LOOP_PATIENCE = health.PATIENCE + 0.5
 LOOK_EVERY = 0.1
 
 LAST_PORT = 65_535
+#: What its port and its options are called.
+METRICS = ("the metrics ", "metrics-")
 
 JSON = "application/json; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
@@ -154,10 +156,10 @@ async def serve(monitor: Monitor, port: int, host: str = "127.0.0.1") -> AsyncIt
     """
     try:
         server = _Server(host, port, monitor)
-    except (OSError, OverflowError, UnicodeError) as error:
-        raise UsageError(_cannot_listen(host, port, error)) from error
+    except CANNOT_LISTEN as error:
+        raise UsageError(cannot_listen(host, port, error, *METRICS)) from error
     name, number = server.server_address[:2]
-    address = f"http://[{name!s}]:{number}/" if ":" in str(name) else f"http://{name!s}:{number}/"
+    address = url_of(str(name), number)
     thread = threading.Thread(
         target=server.serve_forever, args=(LOOK_EVERY,), name="saq-metrics", daemon=True
     )
@@ -188,24 +190,10 @@ def check(port: int, count: int, host: str) -> None:
         try:
             family, address = _address(host, number)
             socket.create_server(address, family=family).close()
-        except (OSError, OverflowError, UnicodeError) as error:
-            raise UsageError(_cannot_listen(host, number, error)) from error
+        except CANNOT_LISTEN as error:
+            raise UsageError(cannot_listen(host, number, error, *METRICS)) from error
 
 
 def _address(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     return found[0], (str(found[4][0]), int(found[4][1]))
-
-
-def _cannot_listen(host: str, port: int, error: Exception) -> str:
-    reason = error.errno if isinstance(error, OSError) else None
-    if reason == errno.EADDRINUSE:
-        return (
-            f"the metrics port {port} is taken: something else listens at {host} already, maybe another "
-            "worker; stop it, or choose another --metrics-port (0 is any free one)"
-        )
-    if reason == errno.EACCES:
-        return f"the metrics port {port} is not for everybody: choose a --metrics-port from 1024 on"
-    if isinstance(error, (socket.gaierror, UnicodeError)) or reason == errno.EADDRNOTAVAIL:
-        return f"{host!r} is no address of this machine: choose another --metrics-host, such as 0.0.0.0"
-    return f"cannot listen for metrics at {host!r}, port {port}: {error}"

@@ -6,9 +6,7 @@ Owns the way between aiohttp's requests and responses and ours. Must not decide 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from urllib.parse import unquote
@@ -16,6 +14,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from saq.errors import UsageError
+from saq.listening import CANNOT_LISTEN, cannot_listen, url_of
 from saq.queue.base import Queue
 from saq.web.app import WebApp
 from saq.web.http import BODY_PATIENCE, MAX_BODY, Pieces, Request, headers_of
@@ -181,28 +180,10 @@ async def serve(
     try:
         try:
             await web.TCPSite(runner, host, port).start()
-        except (OSError, OverflowError, UnicodeError) as error:
-            raise UsageError(_cannot_listen(host, port, error)) from error
-        addresses = [_url(*address[:2]) for address in runner.addresses]
+        except CANNOT_LISTEN as error:
+            raise UsageError(cannot_listen(host, port, error)) from error
+        addresses = [url_of(*address[:2]) for address in runner.addresses]
         logger.info("The web interface is at %s", " and ".join(addresses))
         yield addresses[0]
     finally:
         await runner.cleanup()
-
-
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
-
-
-def _cannot_listen(host: str, port: int, error: Exception) -> str:
-    reason = error.errno if isinstance(error, OSError) else None
-    if reason == errno.EADDRINUSE:
-        return (
-            f"port {port} is taken: something else listens at {host} already, maybe another worker with "
-            "--web; stop it, or choose another --port (0 is any free one)"
-        )
-    if reason == errno.EACCES:
-        return f"port {port} is not for everybody: choose a --port from 1024 on"
-    if isinstance(error, (socket.gaierror, UnicodeError)) or reason == errno.EADDRNOTAVAIL:
-        return f"{host!r} is no address of this machine: choose another --host, such as 127.0.0.1 or 0.0.0.0"
-    return f"cannot listen at {host!r}, port {port}: {error}"

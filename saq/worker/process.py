@@ -83,6 +83,8 @@ def start(
     metrics_port: int | None = None,
     metrics_host: str = "127.0.0.1",
     *,
+    read_only: bool = False,
+    redact: str | None = None,
     limits: Limits = NO_LIMITS,
     parent: Lifeline | None = None,
 ) -> Ending:
@@ -93,6 +95,8 @@ def start(
         web: serve the web interface as well.
         extra_web_settings: paths of settings whose queues it shows, too.
         port, host: where it listens; another address than the loopback needs a password or ``insecure``.
+        read_only: nothing may be changed there.
+        redact: path of a function that hides or replaces what it shows.
         metrics_port, metrics_host: where metrics and health are served; None is nowhere.
         limits: after these it takes no more jobs, and ends when those that run have ended.
         parent: whom to tell how it goes, if it is one of several; an ``id`` in the settings gets the number
@@ -103,7 +107,7 @@ def start(
         UnreachableError: the server is not there.
         KeyboardInterrupt: it was told to stop before it had begun.
     """
-    from saq.settings import import_settings, queues_of
+    from saq.settings import import_function, import_settings, queues_of
 
     early = Early(alone=parent is None, held=parent is not None and parent.held)
     found = import_settings(settings)
@@ -116,8 +120,15 @@ def start(
         parent.tell(Born(worker.id, found.get("shutdown_grace_period_s") or 0))
     warden = _Warden(worker, limits, parent, early)
     shown = [*worker.queues, *extra] if web else []
+    page = {
+        "host": host,
+        "port": port,
+        "insecure": insecure,
+        "read_only": read_only,
+        "redact": None if redact is None else import_function(redact),
+    }
     metrics = None if metrics_port is None else (metrics_port, metrics_host)
-    run_loop(_work(worker, warden, shown, host, port, insecure, metrics))
+    run_loop(_work(worker, warden, shown, page, metrics))
     if parent is not None:
         parent.tell(Over())  # if something still keeps the process, that one ends it
     else:
@@ -130,9 +141,7 @@ async def _work(
     worker: Worker[Any],
     warden: _Warden,
     shown: list[Queue],
-    host: str,
-    port: int,
-    insecure: bool,
+    page: dict[str, Any],
     metrics: tuple[int, str] | None,
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -159,7 +168,7 @@ async def _work(
                 ) from error
             for queue in shown[len(worker.queues) :]:
                 stack.push_async_callback(queue.disconnect)
-            await stack.enter_async_context(serve(shown, host, port, insecure=insecure))
+            await stack.enter_async_context(serve(shown, **page))
         await stack.enter_async_context(warden)
         await worker.start()
 

@@ -9,6 +9,7 @@ import argparse
 import logging
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -53,6 +54,9 @@ def main() -> int:
     folder = options.folder or Path(tempfile.mkdtemp(prefix="saq-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     print(f"chaos: seed {seed}, {plan.seconds:g} s; evidence in {folder}", flush=True)
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # nothing that it started outlives it
     began = monotonic()
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # the proxy breaks connections for a living
     with Server(plan.server, appendonly="yes", appendfsync=plan.fsync, save="") as server:

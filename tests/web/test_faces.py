@@ -18,7 +18,8 @@ from yarl import URL
 
 from saq import Queue
 from saq.errors import UsageError
-from saq.web.aiohttp import _cannot_listen, create_app, serve
+from saq.listening import cannot_listen
+from saq.web.aiohttp import create_app, serve
 from saq.web.app import WebApp
 from saq.web.security import is_loopback
 from saq.web.starlette import saq_web
@@ -206,8 +207,8 @@ async def test_an_address_that_is_not_ours(queue: Queue, host: str, message: str
 
 
 def test_what_cannot_be_listened_at_is_said() -> None:
-    assert "from 1024 on" in _cannot_listen("127.0.0.1", 80, PermissionError(errno.EACCES, "x"))
-    assert "cannot listen" in _cannot_listen("127.0.0.1", 80, OSError(errno.EMFILE, "x"))
+    assert "from 1024 on" in cannot_listen("127.0.0.1", 80, PermissionError(errno.EACCES, "x"))
+    assert "cannot listen" in cannot_listen("127.0.0.1", 80, OSError(errno.EMFILE, "x"))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "192.0.2.1", "example.org", "127.0.0.1.example.org"])

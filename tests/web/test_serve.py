@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,9 +60,12 @@ async def test_it_serves_until_it_is_told_to_end(
     assert (await queue.info())["workers"] == {}
 
 
-async def test_read_only_and_redacted(redis_url: str, queue: Queue) -> None:
-    await queue.enqueue("f", key="a", password="x")
-    with web(APP, "--read-only", "--redact", REDACT, url=redis_url) as command:
+@pytest.mark.parametrize("verb", ["web", "--web"])
+async def test_read_only_and_redacted(redis_url: str, queue: Queue, verb: str) -> None:
+    """By itself, and beside a worker."""
+    await queue.enqueue("f", key="a", scheduled=time.time() + 3600, password="x")
+    command = saq(verb, APP, "--port", "0", "-v", "--read-only", "--redact", REDACT, url=redis_url)
+    with contextlib.closing(command):
         face = await face_of(command)
         about = (await face.ask("GET", "/api/about")).json
         assert (about["read_only"], about["redacted"], about["actions"]) == (True, True, [])
