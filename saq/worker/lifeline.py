@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from saq.worker.worker import Ending
+from saq.worker.parts import Ending
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -22,8 +22,9 @@ from saq.logs import hide_secrets
 from saq.queue.base import Queue
 from saq.worker.lifeline import CODES, Begun, Born, Leaving, Lifeline, Over
 from saq.worker.memory import in_words, resident
+from saq.worker.parts import Ending
 from saq.worker.signals import GO_ON, HOLD, REPLACE, STOP, Early, can_catch, catch
-from saq.worker.worker import Ending, Worker
+from saq.worker.worker import Worker
 
 logger = logging.getLogger("saq")
 

@@ -11,7 +11,6 @@ Owns what it was configured with, its hooks, and the order in which its parts st
 from __future__ import annotations
 
 import asyncio
-import enum
 import functools
 import inspect
 import logging
@@ -27,7 +26,7 @@ from saq import cron
 from saq.cron import CronJob
 from saq.errors import ServerError, UsageError
 from saq.job import Job
-from saq.queue.base import LOOK_EVERY, Queue
+from saq.queue.base import Queue
 from saq.types import (
     CtxType,
     FunctionsType,
@@ -40,39 +39,23 @@ from saq.types import (
 )
 from saq.utils import now, uuid1
 from saq.version import __version__
-from saq.worker.fetcher import KEEP_SLOTS, Fetcher
+from saq.worker.hand import Hand
 from saq.worker.options import Hooks, at_least, handler, hooks, reference, several, shares
-from saq.worker.runner import Run, Runner, Why
-from saq.worker.slots import Slots
+from saq.worker.parts import DELIVERY_PATIENCE, Ending, Parts
+from saq.worker.runner import Run, Why
 from saq.worker.source import Source
 from saq.worker.threads import Threads
-from saq.worker.turns import Turns
-from saq.worker.upkeep import Schedule, Upkeep
+from saq.worker.upkeep import Schedule
 
 if TYPE_CHECKING:
     from saq.worker.observer import Observer
-    from saq.worker.processes import Processes
 
 logger = logging.getLogger("saq")
 #: What the server's settings may cost. Whoever knows better silences it by its name.
 checkup = logging.getLogger("saq.checkup")
 
-#: A server ends a blocked call up to so many seconds late. Where nobody steps for half a lease, all seem to
-#: have been cut off, and no lost job is taken over for a lease.
-SERVER_TICK = 0.1
-#: Seconds that a stopping worker tries to deliver its last results while the server is away.
-DELIVERY_PATIENCE = 5.0
 #: Seconds that the queues of a worker are given to answer at its start before it begins without some.
 JOIN_PATIENCE = 1.0
-
-
-class Ending(enum.Enum):
-    """Why a worker ended."""
-
-    STOPPED = "it was stopped by a call"
-    SIGNALLED = "it was stopped by a signal"
-    DRAINED = "there was nothing left to do"
-    RETIRED = "it shall be replaced"
 
 
 class Worker(Generic[CtxType]):
@@ -204,7 +187,6 @@ class Worker(Generic[CtxType]):
         self._began = now()
         self._sources = [Source(self, share, alone=len(found) == 1) for share in found]
         self._observer: Observer | None = None
-        self._turns = Turns([share.weight for share in found])
         #: For the process around it, set before it starts: it retires after so many jobs.
         self.max_jobs: int | None = None
         #: Called when it has begun.
@@ -214,11 +196,8 @@ class Worker(Generic[CtxType]):
         #: Its own process has it take no jobs.
         self._held = False
         self._retiring: asyncio.Task[None] | None = None
-        self._parts: _Parts | None = None
-        #: The parts of `process` calls under way, and how many they are.
-        self._by_hand: _Parts | None = None
-        self._hands = 0
-        self._ending_by_hand: asyncio.Task[None] | None = None
+        self._parts: Parts | None = None
+        self._hand = Hand(self)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._beginning: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -332,7 +311,7 @@ class Worker(Generic[CtxType]):
         if self.on_begun is not None:
             self.on_begun()
 
-    async def _join_all(self, parts: _Parts) -> None:
+    async def _join_all(self, parts: Parts) -> None:
         """Begins with all queues at once, for they have an order; but waits for none that does not answer."""
         joins = [
             asyncio.create_task(self._join(source, parts), name=f"saq-join-{source.queue.name}")
@@ -367,14 +346,14 @@ class Worker(Generic[CtxType]):
             logger.error("The queue %s cannot be used yet, trying again: %s", source.queue.name, error)
             parts.upkeep.retry("joining a queue", functools.partial(self._join_late, position, parts))
 
-    async def _join_late(self, position: int, parts: _Parts) -> None:
+    async def _join_late(self, position: int, parts: Parts) -> None:
         source = self._sources[position]
         await self._join(source, parts)
         if not self.event.is_set():
             logger.info("The queue %s can be used now", source.queue.name)
             parts.start(position)
 
-    async def _join(self, source: Source, parts: _Parts) -> None:
+    async def _join(self, source: Source, parts: Parts) -> None:
         """Makes itself known to a queue."""
         await source.attach(self._lease, self._max_lost)
         # Together they take one round trip, and nothing is claimed later for it.
@@ -419,9 +398,9 @@ class Worker(Generic[CtxType]):
         entries = [entry for entry in self.cron_jobs if (entry.queue or self.queue) is source.queue]
         return Schedule(source.queue, entries, self._names, self.cron_tz)
 
-    def _make_parts(self) -> _Parts:
-        if self._parts is None or self._parts is self._by_hand:
-            self._parts = _Parts(self)
+    def _make_parts(self) -> Parts:
+        if self._parts is None or self._parts is self._hand.parts:
+            self._parts = Parts(self)
             self._parts.put_to_work()
         return self._parts
 
@@ -480,7 +459,7 @@ class Worker(Generic[CtxType]):
         for source in self._sources:
             source.fetcher = source.runner = None
 
-    async def _drain(self, parts: _Parts) -> None:
+    async def _drain(self, parts: Parts) -> None:
         """Waits for running jobs as long as they are given, or until a second signal."""
         running = sum(len(runner.runs) for runner in parts.runners)
         if not running or self._grace <= 0:
@@ -541,7 +520,7 @@ class Worker(Generic[CtxType]):
         parts.stop_claiming()
         self._retiring = asyncio.create_task(self._retire(parts), name="saq-retire")
 
-    async def _retire(self, parts: _Parts) -> None:
+    async def _retire(self, parts: Parts) -> None:
         await parts.wait_idle(None)
         self._retiring = None
         self.event.set()
@@ -574,51 +553,7 @@ class Worker(Generic[CtxType]):
 
         Returns False if there was none.
         """
-        for source in self._sources:
-            await source.attach(self._lease, self._max_lost)
-        source, job = await self._dequeue()
-        if job is None:
-            return False
-        parts = self._parts
-        if parts is None:
-            parts = self._parts = self._by_hand = _Parts(self)
-            parts.put_to_work()
-            for fetcher in parts.fetchers:
-                fetcher.start_settling()
-        by_hand = parts is self._by_hand
-        self._hands += by_hand
-        position = self._sources.index(source)
-        runner = parts.runners[position]
-        run = parts.starter(position)(job)
-        assert run.task is not None
-        try:
-            await asyncio.shield(run.task)
-        finally:
-            if not run.task.done():
-                runner.interrupt(run, Why.STOP)
-                await asyncio.wait({run.task}, timeout=self._hard_deadline)
-            if by_hand:
-                self._hands -= 1
-                if self._hands == 0:
-                    # Whoever waits for it may be cancelled; it goes on to the end all the same.
-                    self._ending_by_hand = asyncio.create_task(self._end_by_hand(parts), name="saq-end")
-                    await asyncio.shield(self._ending_by_hand)
-        return True
-
-    async def _dequeue(self) -> tuple[Source, Job | None]:
-        if len(self._sources) == 1:
-            return self._sources[0], await self.queue.dequeue(self.dequeue_timeout)
-        position, job = await self._turns.dequeue(self.queues, self.dequeue_timeout)
-        return self._sources[position], job
-
-    async def _end_by_hand(self, parts: _Parts) -> None:
-        if self._parts is parts:
-            self._parts = None
-            self._rest()
-        self._by_hand = None
-        await asyncio.gather(*(runner.stop() for runner in parts.runners))
-        await parts.close()
-        parts.threads.close()
+        return await self._hand.process()
 
     async def schedule(self, lock: int = 1) -> None:
         """Enqueues what the clock has made due. A started worker does this by itself."""
@@ -646,90 +581,3 @@ class Worker(Generic[CtxType]):
         """Registers itself with its queues for ``ttl`` seconds; returns what it registered with the first."""
         infos = [await source.register(ttl, self._metadata, self.functions) for source in self._sources]
         return infos[0]
-
-
-class _Parts:
-    """What a worker is made of while it works; a fetcher and a runner for each queue."""
-
-    def __init__(self, worker: Worker[Any]) -> None:
-        self._worker = worker
-        self._bursts = worker.max_burst_jobs if worker.burst else None
-        limits = [limit for limit in (self._bursts, worker.max_jobs) if limit is not None]
-        limit = min(limits, default=None)
-        self.slots = Slots(worker.concurrency if limit is None else min(worker.concurrency, limit), limit)
-        self.upkeep = Upkeep()
-        self.threads = Threads(worker.concurrency)
-        self.processes: Processes | None = None
-        if worker._remote:
-            from saq.worker.processes import Processes
-
-            self.processes = Processes(worker.processes, worker._remote)
-        self.fetchers: list[Fetcher] = []
-        self.runners: list[Runner] = []
-        self._sources = worker._sources
-        for source in worker._sources:
-            self._add(worker, source)
-
-    def _add(self, worker: Worker[Any], source: Source) -> None:
-        fetcher = Fetcher(
-            source.queue,
-            self.slots,
-            source.share.weight,
-            source.share.limit,
-            look_every=min(LOOK_EVERY, max(worker._lease / 4 - SERVER_TICK, 0.01)),
-            idle_limit=worker.dequeue_timeout if worker.burst else None,
-            drained=self._on_drained,
-            stepped=source.watch.stepped if source.watch is not None else None,
-        )
-        runner = Runner(
-            worker,
-            source.queue,
-            self.threads,
-            self.processes,
-            fetcher.settle,
-            fetcher.accepted,
-            fetcher.freed,
-            worker._hard_deadline,
-            source.tally,
-            KEEP_SLOTS if len(worker.queues) > 1 else None,
-        )
-        self.fetchers.append(fetcher)
-        self.runners.append(runner)
-
-    def start(self, position: int) -> None:
-        """Begins to claim from that queue."""
-        if self._worker.held:
-            self.fetchers[position].be_quiet(True)
-        self.fetchers[position].start(self.starter(position))
-
-    def starter(self, position: int) -> Callable[[Job], Run]:
-        """What starts a job of that queue."""
-        start, watch = self.runners[position].start, self._sources[position].watch
-        return start if watch is None else watch.counting(start)
-
-    def _on_drained(self) -> None:
-        worker = self._worker
-        if not worker.event.is_set():
-            retired = self.slots.spent and worker.max_jobs is not None and worker.max_jobs != self._bursts
-            worker.ending = Ending.RETIRED if retired else Ending.DRAINED
-            worker.event.set()
-
-    def put_to_work(self) -> None:
-        """What the queues say from now on reaches these."""
-        for source, fetcher, runner in zip(self._sources, self.fetchers, self.runners, strict=True):
-            source.fetcher, source.runner = fetcher, runner
-
-    def stop_claiming(self) -> None:
-        """Claims nothing more from any queue."""
-        for fetcher in self.fetchers:
-            fetcher.stop_claiming()
-
-    async def wait_idle(self, timeout: float | None) -> None:
-        """Waits until nothing runs, or so long (seconds)."""
-        await asyncio.gather(*(runner.wait_idle(timeout) for runner in self.runners))
-
-    async def close(self) -> None:
-        """Delivers what is settled, and ends."""
-        if self.processes is not None:
-            await self.processes.close()
-        await asyncio.gather(*(fetcher.close(DELIVERY_PATIENCE) for fetcher in self.fetchers))

@@ -25,9 +25,9 @@ from saq.observe import health, server
 from saq.observe.figures import OF_QUEUES, OF_WORKERS, Figure
 from saq.queue.redis import RedisQueue
 from saq.settings import check
+from saq.worker.parts import DELIVERY_PATIENCE
 from saq.worker.process import LAST_MOMENT
 from saq.worker.supervisor import KILL_AFTER
-from saq.worker.worker import DELIVERY_PATIENCE
 from tests.observe.support import get
 from tests.ports import free_ports
 from tests.processes import ROOT, Command

@@ -14,7 +14,7 @@ import pytest
 from saq import CronJob, Status, Worker
 from saq.queue.redis import RedisQueue
 from saq.types import Context
-from saq.worker.worker import Ending
+from saq.worker.parts import Ending
 from tests.processes import APP, Command, saq
 from tests.worker.conftest import MakeQueue, Work
 from tests.worker.support import ended, enqueue, idle, make_worker, running, took, until
