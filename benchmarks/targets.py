@@ -27,9 +27,9 @@ _ENCODING = (
     "The client's core: it makes a job, a key and JSON for each, and waits for the server once a batch"
 )
 _WAKE = (
-    "Between two jobs 20 ms apart the code of all three processes has gone cold: a lone job takes ten times the "
-    "processor time of one among many, here as there. `python -m benchmarks.micro.hops` measures the way with "
-    "nothing to do on it"
+    "Between two jobs 20 ms apart the code of all three processes goes cold: a lone job takes ten times the "
+    "processor time of one among many, here as there. The way with nothing to do on it is measured by "
+    "`python -m benchmarks.micro.hops`"
 )
 _SCRIPT = "What the scripts do for a job cannot be left out: a hash, two sorted sets, a record that expires"
 
