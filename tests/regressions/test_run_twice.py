@@ -114,8 +114,8 @@ async def test_a_timeout_that_the_sweeper_notices_as_well_is_one_attempt(
         await asyncio.Event().wait()
 
     sweeper = asyncio.create_task(sweep_until(make_queue(), end))
-    await work({"hang": hang}, lease=0.2)
-    job = await ended(client, await enqueue(client, "hang", timeout=0.2, retries=3))
+    await work({"hang": hang}, lease=0.6)
+    job = await ended(client, await enqueue(client, "hang", timeout=0.6, retries=3))
     end.set()
     await sweeper
     assert (job.status, job.attempts, runs) == (Status.FAILED, 3, 3)
