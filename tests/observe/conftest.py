@@ -7,8 +7,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from tests.commands.conftest import start
 from tests.observe.support import Spans
-from tests.test_cli import start
 from tests.worker.conftest import client, make_queue, queue, work
 
 __all__ = ["client", "make_queue", "queue", "spans", "start", "work"]

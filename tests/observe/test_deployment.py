@@ -28,10 +28,10 @@ from saq.settings import check
 from saq.worker.parts import DELIVERY_PATIENCE
 from saq.worker.process import LAST_MOMENT
 from saq.worker.supervisor import KILL_AFTER
+from tests.commands.test_cli import registered
 from tests.observe.support import get
 from tests.ports import free_ports
 from tests.processes import ROOT, Command
-from tests.test_cli import registered
 from tests.worker.support import until
 
 HERE = ROOT / "examples/deployment"

@@ -19,11 +19,12 @@ from saq.observe.server import serve
 from saq.queue.redis import RedisQueue
 from saq.web.app import WebApp
 from saq.web.http import Request
+from tests.commands.conftest import Start
+from tests.commands.test_cli import registered
 from tests.conftest import MakeServer
 from tests.observe.support import Answer, get
 from tests.ports import free_ports
 from tests.processes import APP, ROOT
-from tests.test_cli import Start, registered
 from tests.worker.conftest import MakeQueue
 from tests.worker.support import enqueue, make_worker, running, until
 

@@ -20,11 +20,12 @@ from saq.observe.meter import BOUNDS, OUTCOMES, UNKNOWN, Histogram
 from saq.observe.monitor import Monitor, monitor_of
 from saq.observe.server import MOST_REQUESTS, serve
 from saq.queue.redis import RedisQueue
+from tests.commands.conftest import Start
+from tests.commands.test_cli import registered
 from tests.conftest import MakeServer
 from tests.observe.support import Answer, get
 from tests.ports import free_ports
 from tests.processes import APP, Command
-from tests.test_cli import Start, registered
 from tests.worker.conftest import MakeQueue
 from tests.worker.support import ended, enqueue, make_worker, running, until
 

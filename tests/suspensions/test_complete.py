@@ -36,8 +36,8 @@ EXEMPT = {
     "Upkeep.retry.<locals>.once": "likewise",
     "Worker._join_all": "likewise",
     "Worker._join_late": "likewise",
-    "Worker._retire": "when its process shall be replaced: tests/test_fleet.py",
-    "Worker.report_now": "when its process is told to hold: tests/test_fleet.py",
+    "Worker._retire": "when its process shall be replaced: tests/commands/test_fleet.py",
+    "Worker.report_now": "when its process is told to hold: tests/commands/test_fleet.py",
     "Waiters._catch_up": "when two lives of a key overtake each other: tests/conformance/test_waiting.py",
     "Waiters._fetch": "of a record that is too large for a message: tests/conformance/test_waiting.py",
 }

@@ -9,7 +9,6 @@ import re
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -19,32 +18,10 @@ import saq as package
 from saq import Job, Status
 from saq.cli import VERBS, build_parser
 from saq.queue.redis import RedisQueue
+from tests.commands.conftest import Start
 from tests.ports import free_port
-from tests.processes import APP, Command, saq
+from tests.processes import APP, Command
 from tests.worker.support import ended, enqueue, took, until
-
-Start = Callable[..., Command]
-
-
-@pytest.fixture
-async def start(redis_url: str) -> AsyncIterator[Start]:
-    """Starts `python -m saq` with these words, on the server of the test."""
-    started: list[Command] = []
-
-    def command(*words: str, **kwargs: object) -> Command:
-        started.append(saq(*words, **{"url": redis_url, **kwargs}))  # type: ignore[arg-type]
-        return started[-1]
-
-    yield command
-    for process in started:
-        process.close()
-
-
-@pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[RedisQueue]:
-    queue = RedisQueue.from_url(redis_url)
-    yield queue
-    await queue.disconnect()
 
 
 async def _workers(client: RedisQueue, count: int) -> bool:

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -17,33 +17,11 @@ import pytest
 
 from saq import Job, Status
 from saq.queue.redis import RedisQueue
+from tests.commands.conftest import Start
 from tests.conftest import MakeServer
 from tests.ports import free_port
-from tests.processes import APP, Command, saq
+from tests.processes import APP, Command
 from tests.worker.support import ended, enqueue, took, until
-
-Start = Callable[..., Command]
-
-
-@pytest.fixture
-async def start(redis_url: str) -> AsyncIterator[Start]:
-    """Starts `python -m saq` with these words, on the server of the test."""
-    started: list[Command] = []
-
-    def command(*words: str, **kwargs: object) -> Command:
-        started.append(saq(*words, **{"url": redis_url, **kwargs}))  # type: ignore[arg-type]
-        return started[-1]
-
-    yield command
-    for process in started:
-        process.close()
-
-
-@pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[RedisQueue]:
-    queue = RedisQueue.from_url(redis_url)
-    yield queue
-    await queue.disconnect()
 
 
 async def registered(client: RedisQueue, count: int) -> set[str]:
@@ -672,7 +650,7 @@ async def test_the_web_page_is_there_again_after_a_rolling_restart(client: Redis
 async def test_a_process_that_listens_is_replaced_when_it_has_ended() -> None:
     """Two of them cannot share the port; the others are replaced before they end."""
     port = free_port()
-    parent = Command("-m", "tests.listening", str(port))
+    parent = Command("-m", "tests.commands.listening", str(port))
     try:
         await until(lambda: sorted(parent.text().split("\n")) == ["", "begun 0", "begun 1"], timeout=20)
         parent.send(signal.SIGHUP)

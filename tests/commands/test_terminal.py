@@ -75,13 +75,6 @@ async def ask(redis_url: str) -> AsyncIterator[Ask]:
 
 
 @pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[RedisQueue]:
-    queue = RedisQueue.from_url(redis_url)
-    yield queue
-    await queue.disconnect()
-
-
-@pytest.fixture
 async def queue(redis_url: str) -> AsyncIterator[RedisQueue]:
     """That of the workers in this process."""
     queue = RedisQueue.from_url(redis_url)

@@ -1,4 +1,4 @@
-"""A fleet whose first process listens on a port, as with the web page: `python -m tests.listening PORT`."""
+"""A fleet whose first process listens, as with the web page: `python -m tests.commands.listening PORT`."""
 
 from __future__ import annotations
 
