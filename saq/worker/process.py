@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import multiprocessing
 import os
@@ -42,12 +43,19 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
     What is left in the loop then is cancelled, and given a moment: unlike with ``asyncio.run``, a function
     that swallows every cancellation does not keep the process from ending.
     """
-    make_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-    with contextlib.suppress(ImportError):
-        import uvloop
+    try:
+        make_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+        with contextlib.suppress(ImportError):
+            import uvloop
 
-        make_loop = uvloop.new_event_loop
-    runner = asyncio.Runner(loop_factory=make_loop)
+            make_loop = uvloop.new_event_loop
+        return _run(asyncio.Runner(loop_factory=make_loop), main)
+    finally:
+        if inspect.getcoroutinestate(main) == inspect.CORO_CREATED:
+            main.close()  # it was told to stop before it had begun
+
+
+def _run(runner: asyncio.Runner, main: Coroutine[Any, Any, T]) -> T:
     try:
         return runner.run(main)
     finally:

@@ -19,6 +19,8 @@ from tests.chaos.journal import Entry, read
 from tests.chaos.process import Life, Process
 from tests.chaos.timeline import CRASHES, POWER_LOSS, TAKES_AWAY, THE_END, Event
 
+#: What TTL says of a key that is not there any more.
+EXPIRED = -2
 #: What must be empty when all is done.
 EMPTY = ("jobs", "queued", "scheduled", "active", "runs", "patch", "waiting", "watching")
 #: A worker writes one of these when it died of something that nobody planned.
@@ -155,7 +157,8 @@ class Evidence:
         ]
         for name in names:
             left = await wire.call("TTL", name)
-            self.names[name.decode().removeprefix(prefix)] = left >= 0
+            if left != EXPIRED:
+                self.names[name.decode().removeprefix(prefix)] = left >= 0
         await queue.disconnect()
 
     def read_logs(self, processes: list[Process]) -> None:

@@ -27,6 +27,10 @@ MAX_LOST = 3
 CRASH = 13
 
 
+#: Why a tick is aborted that comes while the last worker stops.
+TOO_LATE = "nobody is left to run it"
+
+
 class Kind(NamedTuple):
     """What a job of this function has to come to.
 

@@ -20,7 +20,7 @@ from tests.chaos.evidence import Evidence, function_of
 from tests.chaos.faults_network import NetworkFaults
 from tests.chaos.faults_server import ServerFaults
 from tests.chaos.faults_workers import WorkerFaults
-from tests.chaos.functions import KINDS, LEASE
+from tests.chaos.functions import KINDS, LEASE, TOO_LATE
 from tests.chaos.journal import read
 from tests.chaos.nemesis import Fault, Nemesis
 from tests.chaos.process import Process, left_over
@@ -228,6 +228,7 @@ class Run:
         self.timeline.note(THE_END, pids=(process.pid,))
 
     def _evidence(self) -> Evidence:
+        asyncio.run(_abort_late_ticks(self._server.url()))
         self._progress("reading what is left")
         lives = [life for process in self._all for life in process.lives]
         evidence = Evidence(self._folder, self.timeline.events, lives, self.plan.seconds, self.lossy)
@@ -236,6 +237,15 @@ class Run:
         evidence.census, evidence.censuses = self.census.wrong, self.census.taken
         evidence.notes = self._notes
         return evidence
+
+
+async def _abort_late_ticks(url: str) -> None:
+    """The clock goes on while the last worker lets its jobs end."""
+    queue = Queue.from_url(url)
+    async for job in queue.iter_jobs([Status.QUEUED]):
+        if function_of(job.key) == "ticking":
+            await job.abort(TOO_LATE)
+    await queue.disconnect()
 
 
 async def _abort_what_waits(url: str) -> list[str]:

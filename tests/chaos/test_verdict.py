@@ -14,6 +14,7 @@ from saq.job import Status
 from tests.chaos import report
 from tests.chaos.census import Census
 from tests.chaos.evidence import Attempt, Evidence, function_of
+from tests.chaos.functions import TOO_LATE
 from tests.chaos.process import Life
 from tests.chaos.run import Plan, Run
 from tests.chaos.timeline import POWER_LOSS, Event
@@ -264,6 +265,21 @@ def test_a_server_may_lose_what_it_acknowledged_in_its_last_second_and_nothing_e
     check = "every acknowledged job has ended"
     assert check not in red(with_event(evidence, Event(POWER_LOSS, at - 0.2, at + 0.2)))
     assert check in red(with_event(evidence, Event(POWER_LOSS, at + 2, at + 3)))
+    # Its answer lay in a connection that passed nothing for a while: the server gave it before.
+    loss = Event(POWER_LOSS, at - 3, at - 2)
+    assert check in red(with_event(evidence, loss))
+    job = next(job for job in evidence.said["intent"] if job[0] == key)
+    evidence.said["intent"][job] = at - 4, {}
+    assert check not in red(with_event(evidence, loss))
+
+
+def test_a_tick_that_came_while_the_last_worker_stopped_is_aborted(evidence: Evidence):
+    tick = next(key for key in evidence.records if function_of(key) == "ticking")
+    record = evidence.records[tick]._replace(status=Status.ABORTED, error=TOO_LATE)
+    evidence.records[tick] = record
+    assert "each outcome is the right one" not in red(evidence)
+    evidence.records[tick] = record._replace(error="for no reason")
+    assert "each outcome is the right one" in red(evidence)
 
 
 # The census -----------------------------------------------------------------------------------------------

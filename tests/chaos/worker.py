@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -108,6 +109,7 @@ async def main() -> None:
     try:
         await worker.start()
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one may come late
         await worker.queue.disconnect()
         await _note_what_is_left(Journal(Path(os.environ[MARK]) / f"left-{os.environ[VARIANT]}.jsonl"))
 

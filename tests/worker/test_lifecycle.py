@@ -15,6 +15,7 @@ from saq import CronJob, Status, Worker
 from saq.queue.redis import RedisQueue
 from saq.types import Context
 from saq.worker.parts import Ending
+from saq.worker.process import run_loop
 from tests.processes import APP, Command, saq
 from tests.worker.conftest import MakeQueue, Work
 from tests.worker.support import ended, enqueue, idle, make_worker, running, took, until
@@ -922,3 +923,17 @@ async def test_a_stop_while_the_server_is_away_ends_in_bounded_time(
     async with took(at_most=12.0):
         await worker.stop()
         await task
+
+
+def test_a_process_that_is_told_to_stop_before_its_loop_runs_leaves_nothing_half_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        raise AssertionError("it has begun")
+
+    def interrupted(*_: Any, **__: Any) -> asyncio.Runner:
+        raise KeyboardInterrupt  # as a signal does at any moment
+
+    monkeypatch.setattr("asyncio.Runner", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_loop(main())  # a coroutine that was never awaited is an error here
