@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from saq import logs
-from saq.errors import SaqError
+from saq.errors import SaqError, ServerError
 from saq.logs import hide_secrets
 from saq.queue.backend import Finding, Progress
 from saq.queue.base import Queue
@@ -58,7 +58,13 @@ def main(arguments: Sequence[str]) -> int:
     try:
         sound = True
         for queue in queues_of(import_settings(options.settings)):
-            report = run_loop(_repair(queue, options.dry_run, print_findings=not options.json))
+            try:
+                report = run_loop(_repair(queue, options.dry_run, print_findings=not options.json))
+            except ServerError as error:
+                # The others may lie on servers that can be reached.
+                print(hide_secrets(f"saq repair: {queue.name}: {error}"), file=sys.stderr)
+                sound = False
+                continue
             print(json.dumps(report.to_dict()) if options.json else report.summary())
             sound = sound and report.sound
     except SaqError as error:

@@ -182,6 +182,16 @@ async def test_what_repair_may_not_touch_ends_with_1(client: RedisQueue, start: 
     assert await client.redis.get("saq:{default}:queued") == b"somebody's"
 
 
+async def test_repair_of_several_queues_goes_on_when_one_cannot_be_reached(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, start: Start
+) -> None:
+    monkeypatch.setenv("SAQ_TEST_FAR_URL", f"redis://127.0.0.1:{free_port()}")
+    command = start("repair", "tests.worker.app.far_and_near")
+    assert await command.end() == 1
+    assert "saq repair: far: cannot reach Redis at" in command.text()
+    assert re.search(r"^default: looked at .*: sound$", command.text(), re.MULTILINE)
+
+
 async def test_repair_explains_itself_and_its_exit_codes(start: Start) -> None:
     command = start("repair", "--help")
     assert await command.end() == 0

@@ -92,6 +92,12 @@ def several() -> SettingsDict:
     return {"queues": [Queue.from_url(url, name=name) for name in ("a", "b")], "functions": [add]}
 
 
+def far_and_near() -> SettingsDict:
+    """Two queues, the first on a server that is not there."""
+    far = Queue.from_url(os.environ["SAQ_TEST_FAR_URL"], name="far")
+    return {"queues": [far, Queue.from_url(os.environ["SAQ_TEST_URL"])], "functions": [add]}
+
+
 text = "this is no dict"
 unknown: dict[str, Any] = {"functions": [add], "concurency": 5}
 wrong: dict[str, Any] = {"functions": [add], "concurrency": "many"}
