@@ -41,7 +41,7 @@ async def test_the_statistics_are_those_of_the_queue_object(queue: Queue, other:
 
 async def test_a_worker_that_says_nothing_any_more_is_gone(queue: Queue, other: Queue):
     await queue.worker_info("stays", ttl=60)
-    await queue.worker_info("goes", ttl=0.03)
+    await queue.worker_info("goes", ttl=0.5)
     assert set((await other.info())["workers"]) == {"stays", "goes"}
     async with asyncio.timeout(SOON):
         while set((await other.info())["workers"]) != {"stays"}:

@@ -101,10 +101,10 @@ async def test_a_claim_that_took_half_its_lease_is_renewed_before_it_is_run(
     raw = server.client()
     queue = make_queue(proxy.url)
     await queue.connect()
-    async with attached(queue, lease=0.4):
+    async with attached(queue, lease=1.2):
         await client.enqueue("f", key="k")
         raw.config_resetstat()
-        proxy.late = 0.3
+        proxy.late = 0.8
         (job,) = (await queue.step((), 1)).jobs
         proxy.late = 0.0
         assert calls(raw, "evalsha", "eval") >= 2
