@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +22,13 @@ pytest_plugins = ["tests.harness"]
 SERVER_KIND = os.environ.get("SAQ_TEST_SERVER") or "embedded"
 
 MakeServer = Callable[..., Server]
+
+
+def pytest_configure() -> None:
+    """What is started here hears what it is sent, though this run is in the background or under nohup."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 def pytest_report_header() -> list[str]:
