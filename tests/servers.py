@@ -15,6 +15,7 @@ stopping them, and be it by SIGKILL, it kills them and removes their directories
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib.util
 import os
 import platform
@@ -156,6 +157,14 @@ class Server:
         if self._process is not None:
             self._process.kill()
             self._reap()
+
+    def go_first(self) -> None:
+        """Before all other processes, where we may say so.
+
+        For a server that measures its own time: that goes on while it waits for a processor."""
+        assert self._process is not None
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, -15)
 
     def pause(self) -> None:
         """SIGSTOP: it stays connected and answers nothing, as in a network partition."""

@@ -115,6 +115,7 @@ class Run:
         missing = [f"{fault} never happened" for fault in wanted if not happened[fault]]
         workers = {attempt.worker for attempts in evidence.attempts.values() for attempt in attempts}
         missing += [f"worker {i} never worked" for i in range(len(VARIANTS)) if str(i) not in workers]
+        missing += sorted({f"there was no {v.kind}" for v in VARIANTS if not evidence.kinds[v.kind]})
         return missing
 
     def go(self) -> Evidence:

@@ -50,6 +50,11 @@ class Variant(NamedTuple):
     hooks: bool = False
     lacks: str = ""
 
+    @property
+    def kind(self) -> str:
+        """What its workers have to say that they are."""
+        return _kind(self.speedups, self.uvloop, round(self.clock / 3600))
+
 
 VARIANTS = (
     Variant(),
@@ -66,8 +71,6 @@ def settings() -> SettingsDict:
     if variant.clock:
         real = time.time
         time.time = lambda: real() + variant.clock
-    if not variant.uvloop:
-        sys.modules["uvloop"] = None  # type: ignore[assignment]
     functions.write_to(Journal(Path(os.environ[MARK]) / f"work-{number}.jsonl"), str(number))
     found: dict[str, Any] = {
         "queue": Queue.from_url(os.environ[PROXY_URL if variant.proxied else URL]),
@@ -89,10 +92,14 @@ def settings() -> SettingsDict:
 async def _say_what_it_is(ctx: Any) -> None:
     """As it turned out, not as it was meant."""
     journal = Journal(Path(os.environ[MARK]) / f"ready-{os.environ[VARIANT]}.jsonl")
-    loop = "uvloop" if "uvloop" in type(asyncio.get_running_loop()).__module__ else "asyncio"
+    uvloop = "uvloop" in type(asyncio.get_running_loop()).__module__
     hours = round((time.time() - clock()) / 3600)
-    kernels = "compiled" if _speedups.COMPILED else "uncompiled"
-    journal.write("ready", "", kind=f"worker with {kernels} kernels, {loop}, clock {hours:+d} h")
+    journal.write("ready", "", kind=_kind(_speedups.COMPILED, uvloop, hours))
+
+
+def _kind(compiled: bool, uvloop: bool, hours: int) -> str:
+    kernels, loop = "compiled" if compiled else "uncompiled", "uvloop" if uvloop else "asyncio"
+    return f"worker with {kernels} kernels, {loop}, clock {hours:+d} h"
 
 
 async def _before(ctx: Any) -> None:
@@ -131,6 +138,8 @@ def _left() -> list[str]:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
     os.environ[VARIANT] = sys.argv[1]
+    if not VARIANTS[int(sys.argv[1])].uvloop:
+        sys.modules["uvloop"] = None  # type: ignore[assignment]
     try:
         run_loop(main())
     except SaqError as error:

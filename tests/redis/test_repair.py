@@ -758,6 +758,7 @@ async def test_a_busy_healthy_queue_is_sound_and_is_not_disturbed(
 async def test_a_large_queue_is_mended_in_small_steps(make_server: MakeServer):
     """200,000 jobs, half of them in no list; no call keeps the server from others for long."""
     server = make_server()
+    server.go_first()
     raw, queue = server.client(), RedisQueue.from_url(server.url(), name=QUEUE)
     count = 200_000
     try:

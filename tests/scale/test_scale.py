@@ -46,12 +46,14 @@ PAGED = {"iterate": {"hscan", "scan"}, "sweep": {"hscan"}}
 @pytest.fixture(scope="module")
 def few() -> Iterator[Crowd]:
     with Server(SERVER_KIND) as server:
+        server.go_first()
         yield Crowd(server, FEW)
 
 
 @pytest.fixture(scope="module")
 def many() -> Iterator[Crowd]:
     with Server(SERVER_KIND) as server:
+        server.go_first()
         yield Crowd(server, MANY)
 
 

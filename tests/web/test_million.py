@@ -59,6 +59,7 @@ VIEWS = {
 @pytest.fixture(scope="module")
 def crowd() -> Iterator[Crowd]:
     with Server(SERVER_KIND) as server:
+        server.go_first()
         crowd = Crowd(server, MANY)
         write_history(crowd.books.raw, prefix(RedisQueue.from_url(server.url())))
         yield crowd
