@@ -63,7 +63,7 @@ async def test_a_worker_that_wakes_up_too_late_is_told_and_changes_nothing(
     await until(lambda: f"cancelled 1 {zombie.pid}" in said(notes, "cancelled"))
     await zombie.says("Lost the lease of")
     end = await ended(client, job, timeout=15)
-    assert (end.status, end.result) == (Status.COMPLETE, healthy.pid)
+    assert (end.status, end.result, end.attempts) == (Status.COMPLETE, healthy.pid, 2)
     if function == "deaf":
         await until(lambda: f"ends 1 {zombie.pid}" in said(notes, "ends"))
     # What it had to say of the job is not heard, now or later, and it works on.
@@ -72,7 +72,7 @@ async def test_a_worker_that_wakes_up_too_late_is_told_and_changes_nothing(
     again = await enqueue(client, "patient", timeout=0.1, retries=2)
     assert (await ended(client, again, timeout=15)).result == zombie.pid
     await end.refresh()
-    assert (end.status, end.result) == (Status.COMPLETE, healthy.pid)
+    assert (end.status, end.result, end.attempts) == (Status.COMPLETE, healthy.pid, 2)
     assert len(said(notes, "starts")) == 4
     zombie.send(signal.SIGTERM)
     assert await zombie.end() == 0

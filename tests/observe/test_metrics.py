@@ -293,7 +293,8 @@ async def test_a_histogram_adds_up(queue: RedisQueue) -> None:
     assert list(by_bound.values()) == sorted(by_bound.values())
     assert by_bound[0.025] == 1
     assert by_bound[float("inf")] == found.value("saq_job_run_seconds_count", function="sleep") == 3
-    assert 0.2 <= (found.value("saq_job_run_seconds_sum", function="sleep") or 0) < 5
+    # A timer of the loop may be a millisecond early.
+    assert 0.227 <= (found.value("saq_job_run_seconds_sum", function="sleep") or 0) < 5
 
 
 def test_a_duration_lies_in_the_bucket_whose_bound_it_does_not_exceed() -> None:
