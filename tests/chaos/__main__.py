@@ -54,9 +54,8 @@ def main() -> int:
     folder = options.folder or Path(tempfile.mkdtemp(prefix="saq-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     print(f"chaos: seed {seed}, {plan.seconds:g} s; evidence in {folder}", flush=True)
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
-    )  # nothing that it started outlives it
+    # Nothing that it started outlives it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     began = monotonic()
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # the proxy breaks connections for a living
     with Server(plan.server, appendonly="yes", appendfsync=plan.fsync, save="") as server:

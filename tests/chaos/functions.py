@@ -25,8 +25,6 @@ LEASE = 2.0
 MAX_LOST = 3
 #: The exit code of a process that a job has ended.
 CRASH = 13
-
-
 #: Why a tick is aborted that comes while the last worker stops.
 TOO_LATE = "nobody is left to run it"
 

@@ -182,7 +182,8 @@ class Run:
             for entry in read(self._folder, "produce")
             if entry.what == "aborted" and entry.more["answer"]
         }
-        for key in asyncio.run(_abort_what_waits(self._server.url())):
+        waiting = [Status.QUEUED, Status.ACTIVE]
+        for key in asyncio.run(_abort(self._server.url(), ("endless", "distant"), waiting, "no more")):
             if key in answered and not self.lossy:
                 self._notes.append(f"{key} was to be aborted, which was accepted, and it went on")
 
@@ -229,7 +230,8 @@ class Run:
         self.timeline.note(THE_END, pids=(process.pid,))
 
     def _evidence(self) -> Evidence:
-        asyncio.run(_abort_late_ticks(self._server.url()))
+        # The clock has gone on while the last worker let its jobs end.
+        asyncio.run(_abort(self._server.url(), ("ticking",), [Status.QUEUED], TOO_LATE))
         self._progress("reading what is left")
         lives = [life for process in self._all for life in process.lives]
         evidence = Evidence(self._folder, self.timeline.events, lives, self.plan.seconds, self.lossy)
@@ -240,21 +242,13 @@ class Run:
         return evidence
 
 
-async def _abort_late_ticks(url: str) -> None:
-    """The clock goes on while the last worker lets its jobs end."""
-    queue = Queue.from_url(url)
-    async for job in queue.iter_jobs([Status.QUEUED]):
-        if function_of(job.key) == "ticking":
-            await job.abort(TOO_LATE)
-    await queue.disconnect()
-
-
-async def _abort_what_waits(url: str) -> list[str]:
+async def _abort(url: str, functions: tuple[str, ...], statuses: list[Status], reason: str) -> list[str]:
+    """Aborts the jobs of these functions that are there; their keys."""
     queue = Queue.from_url(url)
     keys = []
-    async for job in queue.iter_jobs([Status.QUEUED, Status.ACTIVE]):
-        if function_of(job.key) in ("endless", "distant"):
-            await job.abort("no more")
+    async for job in queue.iter_jobs(statuses):
+        if function_of(job.key) in functions:
+            await job.abort(reason)
             keys.append(job.key)
     await queue.disconnect()
     return keys

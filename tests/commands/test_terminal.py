@@ -19,6 +19,7 @@ from saq.cli import VERBS
 from saq.queue.redis import RedisQueue
 from saq.terminal.words import moment, seconds, shown, span, to_json
 from saq.terminal.words import until as time_until
+from tests.commands.conftest import Start
 from tests.processes import APP, Command, saq
 from tests.worker.support import ended, enqueue, make_worker, running, until
 
@@ -58,20 +59,16 @@ Ask = Callable[..., Any]
 
 
 @pytest.fixture
-async def ask(redis_url: str) -> AsyncIterator[Ask]:
+async def ask(start: Start) -> Ask:
     """Runs `saq VERB tests.worker.app.settings …` to its end: `await ask("job", "key")`."""
-    started: list[Command] = []
 
     async def run(verb: str, *words: str, **kwargs: Any) -> Answer:
-        command = saq(verb, APP, *words, **{"url": redis_url, **kwargs})
-        started.append(command)
+        command = start(verb, APP, *words, **kwargs)
         code = await command.end()
         assert not any(line.startswith("Traceback") for line in command.text().splitlines()), command.text()
         return Answer(code, command.text())
 
-    yield run
-    for command in started:
-        command.close()
+    return run
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.crc import key_slot
 
 from saq.queue.redis.answers import TRANSIENT, RefusedError, UnreachableError, reason
-from saq.queue.redis.link import ASK_TIMEOUT, Address, Link, ask, ask_all, written
+from saq.queue.redis.link import Address, Link, ask, ask_all, written
 
 #: So many nodes are asked at once where a slot is.
 ASKED_AT_ONCE = 3
@@ -67,8 +67,7 @@ class ClusterLink(Link):
             owner = self._owner = await self._find()
         self.place = owner
         try:
-            # Another node may take its place: it is not waited for for long.
-            return await self._connect_within(min(within, ASK_TIMEOUT), name, owner)
+            return await self._connect_within(within, name, owner)
         except Exception:
             if self._owner == owner:
                 self._owner = None  # whoever took its place, another node knows

@@ -138,6 +138,8 @@ class Link:
     async def _connect_within(
         self, seconds: float, name: str, place: Address | None = None
     ) -> AbstractConnection:
+        if place is not None:  # another server may take its place: it is not waited for for long
+            seconds = min(seconds, ASK_TIMEOUT)
         with self._explained(seconds):
             async with asyncio.timeout(seconds):
                 return await self._connect(name, place)

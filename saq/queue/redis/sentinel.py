@@ -25,7 +25,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedConnec
 
 from saq.errors import ServerError, UsageError
 from saq.queue.redis.answers import TRANSIENT, UnreachableError, reason
-from saq.queue.redis.link import ASK_TIMEOUT, Address, Link, ask, ask_all, written
+from saq.queue.redis.link import Address, Link, ask, ask_all, written
 from saq.queue.redis.wire import Wire
 
 logger = logging.getLogger("saq")
@@ -74,8 +74,7 @@ class SentinelLink(Link):
         self.place = None
         place = await self._find()
         self.place = place
-        # Another server may take its place: it is not waited for for long.
-        connection = await self._connect_within(min(within, ASK_TIMEOUT), name, place)
+        connection = await self._connect_within(within, name, place)
         try:
             role = await _role(connection)
             if role != "master":
