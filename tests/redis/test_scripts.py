@@ -294,6 +294,7 @@ def test_each_script_is_there_and_loads_what_it_needs():
 async def test_no_script_uses_a_name_that_it_has_not(raw: Redis):
     """What a script lacks shows only on the line that needs it: a compiler of Lua lists the globals."""
     known = {"unpack", "tonumber", "tostring", "type", "ipairs", "pairs", "select", "error", "pcall", "next"}
+    known |= {"setmetatable"}
     folder = files(scripts_module.__package__ or "") / "lua"
     for path in folder.iterdir():
         if not path.name.endswith(".lua"):
@@ -335,3 +336,17 @@ async def test_an_entry_without_a_job_is_dropped(raw: Redis, queue: Queue):
     assert job.key == "real"
     assert await status_of(queue, "ghost") == "missing"
     assert (await queue.step((), 5)).jobs == []
+
+
+async def test_many_small_jobs_are_found_at_once(queue: Queue, raw: Redis) -> None:
+    """A hash of few small values is a list to Redis, which looks for each field from one end to the other."""
+    keys = ["", *map(str, range(39))]
+    ends = asyncio.create_task(queue.map("f", [{"key": key} for key in keys]), name="map")
+    first = await queue.dequeue(timeout=5)
+    assert first
+    for name in (b"jobs", b"waiting"):
+        assert raw.object("encoding", prefix(queue) + name) == b"hashtable"
+        assert raw.hlen(prefix(queue) + name) == len(keys), "and nothing else is in it"
+    for job in [first, *[await claim(queue) for _ in keys[1:]]]:
+        await queue.finish(job, Status.COMPLETE, result=job.key)
+    assert await ends == keys

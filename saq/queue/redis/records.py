@@ -51,6 +51,8 @@ _HEADER_TAGS = {"ttl": "t", "timeout": "T", "retries": "r"}
 #: What `update` may change.
 UPDATABLE = frozenset(_PAYLOAD) | frozenset(_HEADER_TAGS) | {"kwargs", "result", "error"}
 _NUMBER = (int, float)
+#: By value: asking the enum takes longer than all else that a header needs.
+_STATUSES = {status.value: status for status in Status}
 
 
 def encode_key(key: str) -> bytes:
@@ -301,7 +303,7 @@ class Records:
             header, payload, outcome, error, patch = unpack_record(record)
         except DecodeError as reason:
             raise DecodeError(f"the record of {key!r} is damaged: {reason}") from None
-        status = Status(header.pop("status"))
+        status = _STATUSES[header.pop("status")]
         try:
             fields = unpack_payload(payload, self._load_quickly, self._load_job)
             if outcome:

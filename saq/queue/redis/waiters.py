@@ -142,18 +142,18 @@ class Waiters:
     def _tell(self, waiters: Iterable[Waiter], key: bytes, record: bytes | None) -> None:
         """Tells those who wait for a job of its end: its record, the head of one that was too large for a
         message, or None if there is no such job any more."""
-        ends = [waiter.end for waiter in waiters if not waiter.end.done()]
-        if not ends:
-            return
-        if record is not None and b"\n" not in record:
+        ends = [waiter.end for waiter in waiters]
+        if ends and record is not None and b"\n" not in record:
             fetch = asyncio.create_task(self._fetch(ends, key), name="saq-fetch-record")
             self._fetches.add(fetch)
             fetch.add_done_callback(self._fetches.discard)
-            return
-        self._set(ends, key, record)
+        else:
+            self._set(ends, key, record)
 
     def _set(self, ends: list[End], key: bytes, record: bytes | None) -> None:
         for end in ends:
+            if end.done():
+                continue
             try:
                 end.set_result(None if record is None else self._records.finished(decode_key(key), record))
             except DecodeError as error:
@@ -167,7 +167,7 @@ class Waiters:
             for end in ends:
                 _refuse(end, error)
         else:
-            self._set([end for end in ends if not end.done()], key, record)
+            self._set(ends, key, record)
 
     async def wait_for(self, key: str, timeout: float | None = None) -> Job | None:
         session = self._session()
@@ -206,12 +206,12 @@ class Waiters:
         """What was heard while a job was on its way may have been the end of an earlier one of its key."""
         key, at = waiter.key, waiter.born
         if at and None not in heard:
-            times = [(_times(record), record) for record in heard if record is not None]
-            for (_, completed), record in times:
-                if completed > at:
+            records = [record for record in heard if record is not None]
+            for record in records:
+                if _completed(record) > at:
                     self._tell([waiter], key, record)
                     return
-            if all(queued < at for (queued, _), _ in times):
+            if all(_queued(record) < at for record in records):
                 return
         (entry,) = await self._session().run("read", self._session().channel, key)
         if not entry or entry[0] == b"finished":
@@ -222,9 +222,10 @@ class Waiters:
         for waiter in self._waiters.get(key, ()):
             if waiter.heard is not None:
                 waiter.heard.append(record)
-            elif record is None or not waiter.born or _times(record)[0] >= waiter.born:
+            elif record is None or not waiter.born or _queued(record) >= waiter.born:
                 told.append(waiter)
-        self._tell(told, key, record)
+        if told:
+            self._tell(told, key, record)
 
     def tell_change(self, key: bytes, status: Status) -> None:
         """Tells those who listen to a job."""
@@ -278,10 +279,15 @@ def _disconnected() -> UnreachableError:
     return UnreachableError("the queue was disconnected while this was waited for")
 
 
-def _times(record: bytes) -> tuple[int, int]:
-    """When a job was queued and when it ended (ms), from what was told of its end."""
+def _queued(record: bytes) -> int:
+    """When a job was queued (ms), from what was told of its end."""
+    return int(record[: record.index(b";")])
+
+
+def _completed(record: bytes) -> int:
+    """When it ended."""
     head = record.partition(b"\n")[0]
-    return int(head[: head.index(b";")]), int(head[head.rindex(b";c") + 2 :])
+    return int(head[head.rindex(b";c") + 2 :])
 
 
 def _refuse(end: End, error: Exception) -> None:

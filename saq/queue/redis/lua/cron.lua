@@ -3,7 +3,7 @@
 -- ARGV  client, number, entry, tick ms, key, value
 -- Returns {now, 'first' entry seen for the first time: only recorded | 'enqueued' | 'done' by another |
 --          'running' the predecessor still runs: skipped}
---@include clock replay header mail order marker insert
+--@include clock replay header mail order marker fill insert
 local answer = earlier_answer()
 if answer then return answer end
 local entry, tick = ARGV[3], tonumber(ARGV[4])

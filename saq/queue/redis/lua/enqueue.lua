@@ -2,7 +2,7 @@
 -- KEYS  prefix
 -- ARGV  client, number, reply channel, flags (one letter a job: 'w' waits for its end), then key, value …
 -- Returns {now ms, one verdict a job: '1' taken in, '0' that key is incomplete already}
---@include clock replay header mail order marker insert waiters
+--@include clock replay header mail order marker fill insert waiters
 local answer = earlier_answer()
 if answer then return answer end
 local keys, values = {}, {}

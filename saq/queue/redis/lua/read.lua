@@ -5,7 +5,7 @@
 --   {'finished', record} or
 --   {where, value, patch or false, due ms or 0, attempts, charged, lost, started, worker, abort, error,
 --    past, if there is any}
---@include clock runs waiters place_of entry
+--@include clock runs fill waiters place_of entry
 local answer, awaited = {}, {}
 for i = 2, #ARGV do
   local entry = entry_of(ARGV[i])

@@ -43,7 +43,7 @@ local function insert(keys, values)
     call('ZADD', P .. 'queued', unpack(ready))
     wake()
   end
-  call('HSET', P .. 'jobs', unpack(stored))
+  fill(P .. 'jobs', stored)
   call('HINCRBY', P .. 'stats', 'enqueued', #fresh)
   announce(names, 'queued')
   return table.concat(verdicts)

@@ -8,5 +8,5 @@ local function wait_for(keys, channel)
       rows[n + 1], rows[n + 2] = key, channels and channels .. ' ' .. channel or channel
     end
   end
-  if #rows > 0 then call('HSET', P .. 'waiting', unpack(rows)) end
+  if #rows > 0 then fill(P .. 'waiting', rows) end
 end
