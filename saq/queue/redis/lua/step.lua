@@ -159,7 +159,7 @@ if taken_back == EXPIRED_AT_ONCE then due = now end -- there may be more: the ca
 -- claim -------------------------------------------------------------------------------------------------
 -- A job that lost its worker before may be the one that kills them: one at a time, so that it does not take its
 -- neighbours with it. Those that wait for that do not hold up the ones behind them.
-local claimed, answer = {}, {}
+local claimed, answer = {}, { 0, 0, 0, 0 } -- what stands before the claims is known at the end
 local keys, scores, runs, aside = {}, {}, {}, {}
 local function take(count)
   local popped, names = call('ZPOPMIN', P .. 'queued', count), {}
@@ -255,6 +255,5 @@ elseif want > 0 then
   -- A marker that comes before the server has noticed that would have it claim for nobody. Above `maxmemory` it may.
   redis.pcall('SET', LAST, cmsgpack.pack(call_number, { due, state, verdict, claimed }), 'PX', LAST_MS)
 end
-local reply = { now, due, state, verdict }
-for i = 1, #answer do reply[i + 4] = answer[i] end
-return reply
+answer[1], answer[2], answer[3], answer[4] = now, due, state, verdict
+return answer

@@ -83,8 +83,7 @@ local function finish(keys, values, statuses, suffixes, bodies)
         suffix = string.gsub(suffix, ';m%d+', '') .. ';m' .. (header_number(suffix, 'm', 0) + #past)
       end
     end
-    local head = sub(value, 1, newline - 1) .. ';S' .. status .. suffix .. ended
-    local record = head .. sub(value, newline) .. body
+    local record = sub(value, 1, newline - 1) .. ';S' .. status .. suffix .. ended .. sub(value, newline) .. body
     if ttl < 0 then
       drop_record(key)
     elseif status == 'failed' then
@@ -108,7 +107,8 @@ local function finish(keys, values, statuses, suffixes, bodies)
       done[n + 1], done[n + 2] = stamp, key
     end
     if waiting and waiting[i] then
-      post_all(waiting[i], 'done', key, (#record <= INLINE_BYTES or ttl < 0) and record or head)
+      post_all(waiting[i], 'done', key,
+        (#record <= INLINE_BYTES or ttl < 0) and record or sub(record, 1, find(record, '\n', 1, true) - 1))
     end
     local same = by_status[status]
     if not same then same = {}; by_status[status] = same end
