@@ -200,12 +200,12 @@ class Queue(Backend):
         """
         sent: list[Job | None] = []
         chunk: list[Job] = []
+        under_way: asyncio.Task[None] | None = None
 
-        async def flush() -> None:
+        async def flush(part: list[Job]) -> None:
             send = self._send if not _batches.get() else self._send_tracked
-            taken = await send(chunk)
-            sent.extend(job if fresh else None for job, fresh in zip(chunk, taken, strict=True))
-            chunk.clear()
+            taken = await send(part)
+            sent.extend(job if fresh else None for job, fresh in zip(part, taken, strict=True))
 
         try:
             for item in jobs:
@@ -214,11 +214,20 @@ class Queue(Backend):
                     await self._prepare(job)
                 chunk.append(job)
                 if len(chunk) == MANY:
-                    await flush()
+                    # The server takes in one part while the next is put together.
+                    before, under_way = under_way, asyncio.create_task(flush(chunk), name="saq-enqueue-many")
+                    chunk = []
+                    if before is not None:
+                        await before
+            if under_way is not None:
+                await under_way
             if chunk:
-                await flush()
-        except Exception as error:
-            error.add_note(f"{len(sent)} jobs had been enqueued, and some of the next {MANY} may be")
+                await flush(chunk)
+        except BaseException as error:
+            if under_way is not None:
+                under_way.cancel()
+                await asyncio.gather(under_way, return_exceptions=True)
+            error.add_note(f"{len(sent)} jobs had been enqueued, and some of the next {2 * MANY} may be")
             raise
         return sent
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -207,6 +208,25 @@ async def test_enqueue_many_says_how_far_it_came(queue: Queue):
         await queue.enqueue_many(jobs)
     assert "200" in refused.value.__notes__[0]
     assert await queue.count("queued") == 200
+
+
+async def test_enqueue_many_of_jobs_that_cannot_be_made(queue: Queue):
+    def jobs() -> Iterator[Job]:
+        for n in range(700):
+            yield Job("f", key=f"{n}")
+        raise LookupError("the 701st")
+
+    with pytest.raises(LookupError) as failed:
+        await queue.enqueue_many(jobs())
+    assert failed.value.__notes__ == ["400 jobs had been enqueued, and some of the next 400 may be"]
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "saq-enqueue-many"]
+    assert await queue.count("queued") in (400, 600)
+
+
+async def test_enqueue_many_keeps_the_order(queue: Queue, other: Queue):
+    await queue.enqueue_many(Job("f", key=f"{n}") for n in range(1_000))
+    claimed = [job.key for _ in range(10) for job in (await other.step((), 100)).jobs]
+    assert claimed == [f"{n}" for n in range(1_000)]
 
 
 async def test_big_jobs_go_through_as_well(queue: Queue, other: Queue):

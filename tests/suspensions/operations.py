@@ -139,7 +139,7 @@ async def enqueue_a_job_object(scene: Scene) -> Any:
 
 @operation(atomic=False)
 async def enqueue_many(scene: Scene) -> Any:
-    sent = await scene.queue.enqueue_many(Job("f", key=f"{n}") for n in range(260))
+    sent = await scene.queue.enqueue_many(Job("f", key=f"{n}") for n in range(420))
     return len(sent) - sent.count(None)
 
 
