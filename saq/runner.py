@@ -20,10 +20,11 @@ from saq.logs import hide_secrets
 from saq.queue.base import Queue
 from saq.settings import import_settings, queues_of
 from saq.worker.lifeline import CODES, SIGNALLED, Failed, Lifeline
+from saq.worker.membership import checkup
 from saq.worker.process import NO_LIMITS, Limits, check_health, start
 from saq.worker.signals import Early
 from saq.worker.supervisor import Supervisor
-from saq.worker.worker import Worker, checkup
+from saq.worker.worker import Worker
 
 logger = logging.getLogger("saq")
 

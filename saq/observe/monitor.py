@@ -19,7 +19,7 @@ from saq.job import Job
 from saq.observe.meter import Meter
 from saq.queue.backend import Settlement, Step
 from saq.queue.base import Queue
-from saq.worker.runner import Run
+from saq.worker.run import Run
 from saq.worker.worker import Worker
 
 #: The event loop is asked for a sign so often, in seconds …

@@ -22,7 +22,7 @@ from saq.errors import MissingDependencyError, UsageError
 from saq.job import Job
 from saq.queue.base import Queue
 from saq.version import __version__
-from saq.worker.runner import Run, Whole, Why
+from saq.worker.run import Run, Whole, Why
 
 try:
     from opentelemetry import context as contexts

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from saq.job import Job
 from saq.worker.parts import Parts
-from saq.worker.runner import Why
+from saq.worker.run import Why
 from saq.worker.source import Source
 from saq.worker.turns import Turns
 

@@ -12,7 +12,7 @@ from typing import Protocol
 from saq.job import Job
 from saq.queue.backend import Settlement, Step
 from saq.queue.base import Queue
-from saq.worker.runner import Run
+from saq.worker.run import Run
 from saq.worker.tally import Tally
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from saq.job import Job
 from saq.queue.base import LOOK_EVERY
 from saq.worker.fetcher import KEEP_SLOTS, Fetcher
-from saq.worker.runner import Run, Runner
+from saq.worker.run import Run
+from saq.worker.runner import Runner
 from saq.worker.slots import Slots
 from saq.worker.source import Source
 from saq.worker.threads import Threads

@@ -18,19 +18,18 @@ function or the lease has ended, so that two attempts do not run side by side.
 from __future__ import annotations
 
 import asyncio
-import enum
 import inspect
 import logging
 import time
-import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from saq.errors import RemoteTraceback, SerializationError
+from saq.errors import SerializationError
 from saq.job import Job, Status
 from saq.logs import job_fields
 from saq.queue.backend import Settlement
 from saq.queue.base import Queue
+from saq.worker.run import Around, Run, Why, format_error
 from saq.worker.tally import Tally
 from saq.worker.threads import Threads
 
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("saq")
 
-#: Of a stack trace that is longer, the first and the last part are kept.
-ERROR_CHARACTERS = 65_536
 #: A job whose function this worker does not know rests so long, in seconds, before it is offered again.
 UNKNOWN_REST = 1.0
 #: Seconds beyond a job's time limits for which its lease is still renewed.
@@ -51,65 +48,6 @@ LATE = 0.25
 LATE_AT_MOST = 20
 #: A job that is started so long after its claim has arrived, in seconds, may have been lost meanwhile.
 OLD = 0.25
-
-
-class Why(enum.Enum):
-    """Why a run was interrupted."""
-
-    TIMEOUT = "timed out"
-    HEARTBEAT = "gave no heartbeat"
-    ABORT = "aborted"
-    STOP = "cancelled"
-    LOST = "lost"
-
-
-class Run:
-    """One attempt of one job in this process."""
-
-    __slots__ = (
-        "abandoned",
-        "began",
-        "deadline",
-        "error",
-        "freed",
-        "job",
-        "raised",
-        "running",
-        "settled",
-        "task",
-        "thread",
-        "why",
-    )
-
-    #: What its function, or a hook before it, has raised; set only where something is around the run.
-    raised: BaseException
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.task: asyncio.Task[None] | None = None
-        self.began = 0.0
-        #: When to look at it next (monotonic); 0 is never.
-        self.deadline = 0.0
-        #: Whether its function is under way, and not a hook before or what comes after.
-        self.running = False
-        self.thread = False
-        self.why: Why | None = None
-        self.error = ""
-        #: Whether its outcome is decided.
-        self.settled = False
-        #: Whether it has given its slot away before its end.
-        self.freed = False
-        #: Whether its thread is not waited for any more.
-        self.abandoned = False
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether it was told to end."""
-        return self.why is not None
-
-
-Whole = Callable[[Run], Coroutine[Any, Any, None]]
-Around = Callable[[Whole], Whole]
 
 
 class Host(Protocol):
@@ -560,22 +498,3 @@ def is_coroutine_function(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004
     )
-
-
-def format_error(error: BaseException) -> str:
-    """The stack trace of an error, whatever its ``str`` does, in bounded length."""
-    try:
-        if isinstance(error.__cause__, RemoteTraceback):
-            return bounded(error.__cause__.text)
-        text = "".join(traceback.format_exception(error))
-    except Exception as broken:
-        text = f"{type(error).__name__}, of which no stack trace can be made: {type(broken).__name__}"
-    return bounded(text)
-
-
-def bounded(text: str) -> str:
-    """The first and the last part of a text that is longer than is kept."""
-    if len(text) <= ERROR_CHARACTERS:
-        return text
-    half = ERROR_CHARACTERS // 2
-    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"

@@ -16,7 +16,8 @@ from saq.queue.views import CronEntry, Report
 from saq.types import WorkerInfo
 from saq.worker.fetcher import Fetcher
 from saq.worker.options import Share
-from saq.worker.runner import Run, Runner, Why
+from saq.worker.run import Run, Why
+from saq.worker.runner import Runner
 from saq.worker.tally import Taken, Tally
 
 if TYPE_CHECKING:

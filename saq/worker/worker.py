@@ -1,7 +1,7 @@
 """A worker: wiring and life cycle, nothing else.
 
 Owns what it was configured with, its hooks, and the order in which its parts start and stop. Running a job is
-`runner.py`, talking to the queue `fetcher.py`, everything at intervals `upkeep.py`.
+`runner.py`, talking to the queue `fetcher.py`, being known to it `membership.py`.
 
     start   startup hooks → attach to the queue → upkeep → claim
     stop    claim nothing more → let running jobs end, for the grace period → cancel them → give back what was
@@ -11,20 +11,17 @@ Owns what it was configured with, its hooks, and the order in which its parts st
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
 import logging
 import os
-import platform
 import signal
-import socket
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from saq import cron
 from saq.cron import CronJob
-from saq.errors import ServerError, UsageError
+from saq.errors import UsageError
 from saq.job import Job
 from saq.queue.base import Queue
 from saq.types import (
@@ -37,25 +34,19 @@ from saq.types import (
     TimersDict,
     WorkerInfo,
 )
-from saq.utils import now, uuid1
-from saq.version import __version__
+from saq.utils import uuid1
 from saq.worker.hand import Hand
+from saq.worker.membership import Membership
 from saq.worker.options import Hooks, at_least, handler, hooks, reference, several, shares
 from saq.worker.parts import DELIVERY_PATIENCE, Ending, Parts
-from saq.worker.runner import Run, Why
+from saq.worker.run import Run, Why
 from saq.worker.source import Source
 from saq.worker.threads import Threads
-from saq.worker.upkeep import Schedule
 
 if TYPE_CHECKING:
     from saq.worker.observer import Observer
 
 logger = logging.getLogger("saq")
-#: What the server's settings may cost. Whoever knows better silences it by its name.
-checkup = logging.getLogger("saq.checkup")
-
-#: Seconds that the queues of a worker are given to answer at its start before it begins without some.
-JOIN_PATIENCE = 1.0
 
 
 class Worker(Generic[CtxType]):
@@ -184,8 +175,8 @@ class Worker(Generic[CtxType]):
         self._lease = lease
         self._max_lost = max_lost
         self._hurry = asyncio.Event()
-        self._began = now()
         self._sources = [Source(self, share, alone=len(found) == 1) for share in found]
+        self._membership = Membership(self)
         self._observer: Observer | None = None
         #: For the process around it, set before it starts: it retires after so many jobs.
         self.max_jobs: int | None = None
@@ -302,101 +293,13 @@ class Worker(Generic[CtxType]):
         if self._observer is not None:
             self._observer.begin([runner.runs for runner in parts.runners])
             parts.upkeep.repeat("beat", self._observer.beat)
-        if len(self._sources) == 1:
-            await self._join(self._sources[0], parts)
-            if not self.event.is_set():
-                parts.start(0)
-        else:
-            await self._join_all(parts)
+        await self._membership.join(parts)
         if self.on_begun is not None:
             self.on_begun()
 
-    async def _join_all(self, parts: Parts) -> None:
-        """Begins with all queues at once, for they have an order; but waits for none that does not answer."""
-        joins = [
-            asyncio.create_task(self._join(source, parts), name=f"saq-join-{source.queue.name}")
-            for source in self._sources
-        ]
-        started: set[int] = set()
-
-        def start() -> None:
-            for position, join in enumerate(joins):
-                if join.done() and join.exception() is None and position not in started:
-                    started.add(position)
-                    if not self.event.is_set():
-                        parts.start(position)
-
-        try:
-            _, pending = await asyncio.wait(joins, timeout=JOIN_PATIENCE)
-            start()
-            while pending:
-                _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                start()
-        except asyncio.CancelledError:
-            for join in joins:
-                join.cancel()
-            await asyncio.gather(*joins, return_exceptions=True)
-            raise
-        for position, (source, join) in enumerate(zip(self._sources, joins, strict=True)):
-            error = join.exception()
-            if error is None:
-                continue
-            if not started or not isinstance(error, ServerError):
-                raise error
-            logger.error("The queue %s cannot be used yet, trying again: %s", source.queue.name, error)
-            parts.upkeep.retry("joining a queue", functools.partial(self._join_late, position, parts))
-
-    async def _join_late(self, position: int, parts: Parts) -> None:
-        source = self._sources[position]
-        await self._join(source, parts)
-        if not self.event.is_set():
-            logger.info("The queue %s can be used now", source.queue.name)
-            parts.start(position)
-
-    async def _join(self, source: Source, parts: Parts) -> None:
-        """Makes itself known to a queue."""
-        await source.attach(self._lease, self._max_lost)
-        # Together they take one round trip, and nothing is claimed later for it.
-        warnings, _ = await asyncio.gather(source.queue.check(), self._register(source))
-        for warning in warnings:
-            checkup.warning("The queue %s: %s", source.queue.name, warning)
-        schedule = self._schedule_of(source)
-        if schedule.entries():
-            parts.upkeep.repeat("cron", schedule.enqueue_due)
-        parts.upkeep.every(
-            "registration", self.timers["worker_info"], functools.partial(self._register, source)
-        )
-        parts.upkeep.every("sweep", self.timers["sweep"], source.queue.sweep)
-
-    @property
-    def _registration(self) -> float:
-        """Seconds that a registration is good for: one that is late by a little does not end it."""
-        return max(2 * self.timers["worker_info"] + 10, 1)
-
-    async def _register(self, source: Source) -> None:
-        """Says that it lives, and what it has done since it said so last."""
-        source.schedule = self._schedule_of(source)
-        await asyncio.gather(
-            source.register(self._registration, self._metadata, self.functions), source.report()
-        )
-
     def about(self) -> Mapping[str, Any]:
         """What it reports of itself."""
-        return {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "version": __version__,
-            "python": platform.python_version(),
-            "concurrency": self.concurrency,
-            "lease": self._lease,
-            "uptime": now() - self._began,
-            **({"held": True} if self._held else {}),
-        }
-
-    def _schedule_of(self, source: Source) -> Schedule:
-        """The cron entries for a queue: those that name it; the first one has those that name none."""
-        entries = [entry for entry in self.cron_jobs if (entry.queue or self.queue) is source.queue]
-        return Schedule(source.queue, entries, self._names, self.cron_tz)
+        return self._membership.about()
 
     def _make_parts(self) -> Parts:
         if self._parts is None or self._parts is self._hand.parts:
@@ -558,7 +461,7 @@ class Worker(Generic[CtxType]):
     async def schedule(self, lock: int = 1) -> None:
         """Enqueues what the clock has made due. A started worker does this by itself."""
         for source in self._sources:
-            await self._schedule_of(source).enqueue_due()
+            await self._membership.schedule_of(source).enqueue_due()
             await source.queue.schedule(lock)
 
     async def abort(self, abort_threshold: float = 0) -> None:
@@ -579,5 +482,5 @@ class Worker(Generic[CtxType]):
 
     async def worker_info(self, ttl: float = 60) -> WorkerInfo:
         """Registers itself with its queues for ``ttl`` seconds; returns what it registered with the first."""
-        infos = [await source.register(ttl, self._metadata, self.functions) for source in self._sources]
+        infos = [await self._membership.register(source, ttl) for source in self._sources]
         return infos[0]

@@ -16,11 +16,12 @@ from tests.suspensions.working import Life, enqueue_all
 HOUSE = Path(saq.__file__).parent
 #: What only looks, or repairs by hand, has tests of its own.
 CLIENT = ("claims", "inbox", "leases", "outbox", "queue", "scripts", "session", "waiters", "wire")
+WORKER = ("fetcher", "membership", "runner", "source", "turns", "upkeep", "worker")
 MODULES = [
     HOUSE / "job.py",
     HOUSE / "queue/base.py",
     *(HOUSE / f"queue/redis/{name}.py" for name in CLIENT),
-    *(HOUSE / f"worker/{name}.py" for name in ("worker", "fetcher", "runner", "source", "turns", "upkeep")),
+    *(HOUSE / f"worker/{name}.py" for name in WORKER),
 ]
 #: Those that are not, or not each time, and why.
 EXEMPT = {
@@ -34,8 +35,7 @@ EXEMPT = {
     "Turns.dequeue": "of several queues: tests/worker/test_queues.py",
     "_woken": "likewise",
     "Upkeep.retry.<locals>.once": "likewise",
-    "Worker._join_all": "likewise",
-    "Worker._join_late": "likewise",
+    "Membership._join_late": "likewise",
     "Worker._retire": "when its process shall be replaced: tests/commands/test_fleet.py",
     "Worker.report_now": "when its process is told to hold: tests/commands/test_fleet.py",
     "Waiters._catch_up": "when two lives of a key overtake each other: tests/conformance/test_waiting.py",
