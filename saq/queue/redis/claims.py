@@ -200,7 +200,8 @@ class Claims:
         jobs: list[Job] = []
         refused: list[Settlement] = []
         held = self.held
-        for i, claim in enumerate(self._records.claimed(answer, now, worker, suffix)):
+        received = time.monotonic()
+        for i, claim in enumerate(self._records.claimed(answer, now, received, worker, suffix)):
             if isinstance(claim, DecodeError):
                 refused.append(self._spoiled(answer[CLAIMS_FROM + 3 * i], suffix, claim))
             elif claim.key in held:
@@ -219,15 +220,17 @@ class Claims:
                     self._suspects.add(claim.key)
         if held:
             self._session().keep_leases(held, self.lease, self.found)
-        if jobs and time.monotonic() - began > self.lease / 2:
+        late = received - began > self.lease / 2
+        if late:
             await self._renew(jobs)
+            received = time.monotonic()
+            for job in jobs:
+                job.__dict__["_received"] = received
         if refused:
             await self.step(refused, 0)
-        # What was lost meanwhile, by whoever noticed it, is not started.
-        jobs = [job for job in jobs if job._member is not None]
-        received = time.monotonic()
-        for job in jobs:
-            job.__dict__["_received"] = received
+        if late or refused:
+            # What was lost meanwhile, by whoever noticed it, is not started.
+            jobs = [job for job in jobs if job._member is not None]
         return jobs
 
     async def still_owned(self, job: Job) -> bool:

@@ -224,10 +224,13 @@ class Records:
                 changes += f";{tag}{fields[name] or 0!r}"
         return changes
 
-    def claimed(self, answer: list[Any], now: int, worker: str, suffix: bytes) -> list[Job | DecodeError]:
+    def claimed(
+        self, answer: list[Any], now: int, received: float, worker: str, suffix: bytes
+    ) -> list[Job | DecodeError]:
         """The jobs that a step claimed; the ``DecodeError`` in the place of one whose bytes are none.
 
-        ``suffix`` is what a record says of a first attempt that began now.
+        ``now`` is the server's time, ``received`` that of the answer here (monotonic). ``suffix`` is what a
+        record says of a first attempt that began now.
         """
         common = {
             "queue": self._queue,
@@ -237,6 +240,7 @@ class Records:
             "worker_id": worker,
             "attempts": 1,
             "_charged": 1,
+            "_received": received,
             "_suffix": suffix,
         }
         return unpack_claims(
