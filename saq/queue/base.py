@@ -40,7 +40,7 @@ JOB_FIELDS = frozenset(field.name for field in dataclasses.fields(Job))
 LOOK_EVERY = 5.0
 #: Seconds beyond its timeout for which the lease of a dequeued job is renewed.
 HOLD_MARGIN = 2.0
-#: `enqueue_many` reads so many jobs ahead of what is sent.
+#: `enqueue_many` sends so many jobs in one part, and reads as many ahead while that is under way.
 MANY = 200
 
 #: The jobs enqueued by the `batch` blocks around this code, innermost last.
@@ -195,8 +195,8 @@ class Queue(Backend):
     async def enqueue_many(self, jobs: Iterable[Job | str]) -> list[Job | None]:
         """Enqueues any number of jobs in few calls; ``jobs`` may be a generator.
 
-        Returns what ``enqueue`` would return for each. An error says in a note at which job it happened:
-        those before it may have been enqueued.
+        Returns what ``enqueue`` would return for each. An error says in a note how many had been enqueued by
+        then, and how many more may be.
         """
         sent: list[Job | None] = []
         chunk: list[Job] = []
