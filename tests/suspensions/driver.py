@@ -129,9 +129,13 @@ async def act(operation: Operation, scene: Scene, stepper: Stepper | None = None
         where = stepper.where
         task.cancel()
         raise AssertionError(f"it hangs: {where}")
-    if beside:
+    while beside and not beside.done():
+        # Once is not always enough: redis-py may swallow it as it begins a call.
         beside.cancel()
-        await asyncio.wait({beside})
+        await asyncio.wait({beside}, timeout=0.1)
+    if beside and not beside.cancelled() and (error := beside.exception()) is not None:
+        error.add_note(f"beside it; what came of itself: {task}")
+        raise error
     if task.cancelled():
         return asyncio.CancelledError()
     return task.exception() or task.result()
