@@ -79,6 +79,21 @@ def test_queue(look: Open, stage: Stage, queue: Queue, site: str) -> None:
     expect(page.locator("h1")).to_have_text("send_email")
 
 
+def test_what_is_typed_stays_while_jobs_come(look: Open, stage: Stage, queue: Queue, site: str) -> None:
+    stage.enqueue(queue, "send_email", to="a@example.org", key="first")
+    page = look(f"{site}{paths.join('queues', queue.name)}")
+    keys = page.locator(".jobs td.c-key")
+    expect(keys).to_have_count(1)
+    function = page.get_by_label("Function", exact=True)
+    function.press_sequentially("send_em")
+    stage.enqueue(queue, "resize_image", path="/pictures/1.png", key="second")
+    expect(keys).to_have_count(2)
+    expect(function).to_have_value("send_em")
+    function.press_sequentially("ail")
+    function.press("Enter")
+    expect(keys).to_have_text(["first"])
+
+
 def test_filters_are_in_the_address(look: Open, stage: Stage, queue: Queue, site: str) -> None:
     for i in range(8):
         stage.enqueue(queue, "send_email", to=f"{i}@example.org", key=f"mail {i}")

@@ -30,6 +30,9 @@ function Filters({ state, query, functions }) {
   const [text, setText] = useState(query.text ?? "");
   const timer = useRef(0);
   useEffect(() => setText(query.text ?? ""), [query.text]);
+  // Held here as well: the list is drawn anew as jobs come and go, which must not undo what is being typed.
+  const [name, setName] = useState(query.function ?? "");
+  useEffect(() => setName(query.function ?? ""), [query.function]);
   useEffect(() => () => clearTimeout(timer.current), []);
   const set = (changes) => go(withQuery({ ...changes, cursor: null }), { replace: true });
   const typed = (value) => {
@@ -56,7 +59,7 @@ function Filters({ state, query, functions }) {
       <${Icon} name="search" />
       <input type="search" aria-label="Search in key, function, arguments and error" placeholder="Key, function, arguments or error" value=${text} maxlength="200" autocomplete="off" spellcheck="false" autocapitalize="off" data-search onInput=${(event) => typed(event.target.value)} onKeyDown=${escape} />
     </span>
-    <input class="field function" type="text" aria-label="Function" placeholder="Function" list="known-functions" value=${query.function ?? ""} autocomplete="off" spellcheck="false" onChange=${(event) => set({ function: event.target.value })} />
+    <input class="field function" type="text" aria-label="Function" placeholder="Function" list="known-functions" value=${name} autocomplete="off" spellcheck="false" onInput=${(event) => setName(event.target.value)} onChange=${(event) => set({ function: event.target.value })} />
     <datalist id="known-functions">${functions.map((name) => html`<option key=${name} value=${name} />`)}</datalist>
     ${STATUSES[state] &&
     html`<select class="field" aria-label="Status" value=${query.status ?? ""} onChange=${(event) => set({ status: event.target.value })}>
