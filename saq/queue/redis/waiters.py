@@ -142,18 +142,18 @@ class Waiters:
     def _tell(self, waiters: Iterable[Waiter], key: bytes, record: bytes | None) -> None:
         """Tells those who wait for a job of its end: its record, the head of one that was too large for a
         message, or None if there is no such job any more."""
-        ends = [waiter.end for waiter in waiters]
-        if ends and record is not None and b"\n" not in record:
+        ends = [waiter.end for waiter in waiters if not waiter.end.done()]
+        if not ends:
+            return
+        if record is not None and b"\n" not in record:
             fetch = asyncio.create_task(self._fetch(ends, key), name="saq-fetch-record")
             self._fetches.add(fetch)
             fetch.add_done_callback(self._fetches.discard)
-        else:
-            self._set(ends, key, record)
+            return
+        self._set(ends, key, record)
 
     def _set(self, ends: list[End], key: bytes, record: bytes | None) -> None:
         for end in ends:
-            if end.done():
-                continue
             try:
                 end.set_result(None if record is None else self._records.finished(decode_key(key), record))
             except DecodeError as error:
@@ -167,7 +167,7 @@ class Waiters:
             for end in ends:
                 _refuse(end, error)
         else:
-            self._set(ends, key, record)
+            self._set([end for end in ends if not end.done()], key, record)
 
     async def wait_for(self, key: str, timeout: float | None = None) -> Job | None:
         session = self._session()
@@ -224,8 +224,7 @@ class Waiters:
                 waiter.heard.append(record)
             elif record is None or not waiter.born or _queued(record) >= waiter.born:
                 told.append(waiter)
-        if told:
-            self._tell(told, key, record)
+        self._tell(told, key, record)
 
     def tell_change(self, key: bytes, status: Status) -> None:
         """Tells those who listen to a job."""
